@@ -1,0 +1,50 @@
+# papershell: the commands of daily work. `make help` lists them.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.DEFAULT_GOAL := help
+.PHONY: help run test test-slow lint format bench clean
+
+help:  ## list these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install -c constraints.txt pip setuptools
+
+$(VENV)/.run: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) install -c constraints.txt -e '.[track]'
+	@touch $@
+
+$(VENV)/.test: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) install -c constraints.txt -e '.[track,torch,bench,test]'
+	@touch $@ $(VENV)/.run
+
+run: $(VENV)/.run  ## install, then run the main job on the embedded data set
+	$(BIN)/papershell sweep --data digits
+
+lint: $(VENV)/.test  ## ruff, mypy, import-linter
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.test  ## rewrite the sources in the house format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+test: lint  ## install what tests need, then lint, types and every test that is not slow
+	$(BIN)/python -m pytest -m 'not slow'
+
+test-slow: $(VENV)/.test  ## the exhaustive cases
+	$(BIN)/python -m pytest -m slow
+
+bench: $(VENV)/.test  ## the figures of the README, on MNIST below PAPERSHELL_DATA
+	$(BIN)/python -m benchmarks.decode
+	$(BIN)/python -m benchmarks.normalize
+	$(BIN)/python -m benchmarks.solver
+
+clean:  ## remove everything that these targets made
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache outputs

@@ -1,0 +1,1 @@
+"""Benchmarks: every kernel against a named, tuned peer in the same run."""

@@ -1,0 +1,1 @@
+"""The IDX format: header and errors, inflate, decode, write."""

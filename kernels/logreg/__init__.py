@@ -1,0 +1,1 @@
+"""Regularization paths of logistic regression, all rates in one batch."""

@@ -1,0 +1,1 @@
+"""Pixels to numbers: ``(x * scale - mean) / std``, one file per target."""

@@ -1,0 +1,1 @@
+"""The thin shell: the command ``papershell``, jobs, and Azure ML."""

@@ -1,0 +1,1 @@
+"""An Azure ML workspace served on 127.0.0.1."""

@@ -1,0 +1,33 @@
+"""Shared fixtures: where the data lies, and skips that CI can turn into failures."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+def skip_or_fail(variable: str, reason: str) -> None:
+    """Skip with ``reason``, unless the environment variable says that the machine must have it."""
+    if os.environ.get(variable) == "1":
+        pytest.fail(f"{reason}, but {variable}=1")
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def mnist_folder() -> Path:
+    """The folder below which the four MNIST files lie."""
+    root = Path(os.environ.get("PAPERSHELL_DATA", "data"))
+    if next(root.rglob("train-images*"), None) is None:
+        skip_or_fail("PAPERSHELL_REQUIRE_MNIST", f"no MNIST below {root} (set PAPERSHELL_DATA)")
+    return root
+
+
+@pytest.fixture
+def cuda() -> None:
+    """Skip unless CuPy sees a CUDA device."""
+    from kernels.backends import available_backends, is_available
+
+    if not is_available("cupy"):
+        skip_or_fail("PAPERSHELL_REQUIRE_GPU", available_backends()["cupy"])

@@ -1,0 +1,1 @@
+"""Trainers: one readable page per model. They import ``kernels``, never ``orchestration``."""

@@ -4,5 +4,6 @@ Shape letters, the same everywhere: N samples, P features, K classes, R rates, F
 """
 
 from kernels.backends import BackendError, available_backends
+from kernels.logreg import PathSolution, Status, fit_path
 
-__all__ = ["BackendError", "available_backends"]
+__all__ = ["BackendError", "PathSolution", "Status", "available_backends", "fit_path"]

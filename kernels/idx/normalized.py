@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,8 @@ from kernels.idx.header import Header
 from kernels.idx.read import Source, opened, read_end, read_exactly
 from kernels.normalize import fastest_backend, normalize
 
-_BLOCK_BYTES = 1 << 18  # of elements: with their float32 they fit a second-level cache
-_BLOCKS_WAITING = 4
+_BLOCK_BYTES = 1 << 19  # large enough to hand over seldom, small enough to stay in the caches
+_BLOCKS = 4
 
 
 def read_normalized(
@@ -58,13 +59,14 @@ def read_normalized(
         items = out.reshape(header.shape or (1,))
         item_bytes = math.prod(header.shape[1:]) * header.dtype.itemsize
         step = max(1, _BLOCK_BYTES // max(1, item_bytes))
+        ring = cycle(np.empty((_BLOCKS, min(step, len(items)) * item_bytes), np.uint8))
         for start in range(0, len(items), step):
             target = items[start : start + step]
-            block = np.empty(len(target) * item_bytes, np.uint8)
+            if len(waiting) == _BLOCKS:
+                waiting.popleft().result()  # frees the block that comes next
+            block = next(ring)[: len(target) * item_bytes]
             read_exactly(reader, block, header, name, start * item_bytes)
             waiting.append(other_core.submit(work, block, header, target))
-            if len(waiting) > _BLOCKS_WAITING:
-                waiting.popleft().result()
         read_end(reader, header, name)
         for future in waiting:
             future.result()

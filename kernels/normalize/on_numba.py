@@ -32,7 +32,7 @@ _CACHED_BYTES = 1 << 25  # results larger than this leave the caches before anyo
 
 
 def normalize(
-    images: ArrayLike, *, scale: ArrayLike, mean: ArrayLike, std: ArrayLike, dtype: Any, out: Any
+    images: Any, *, scale: ArrayLike, mean: ArrayLike, std: ArrayLike, dtype: Any, out: Any
 ) -> np.ndarray:
     """Return ``(images * scale - mean) / std``; see `kernels.normalize`.
 

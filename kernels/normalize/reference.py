@@ -13,7 +13,7 @@ OUTPUT_TYPES = ("float32", "float16", "float64")
 
 
 def normalize(
-    images: ArrayLike, *, scale: ArrayLike, mean: ArrayLike, std: ArrayLike, dtype: Any, out: Any
+    images: Any, *, scale: ArrayLike, mean: ArrayLike, std: ArrayLike, dtype: Any, out: Any
 ) -> np.ndarray:
     """Return ``(images * scale - mean) / std``; see `kernels.normalize`. The input is any real array."""
     images = real_array(images)

@@ -9,7 +9,8 @@ Bandwidth counts what the operation needs, bytes read plus bytes written: 5 a pi
 float64, 8 a number for the copy of float32 by torch on all cores.
 
 Found on 2 cores (AMD EPYC, AVX-512): as expected. With ``out=`` 3.6 to 5.3 ms (plain stores: 5.9 to 6.8),
-1.2 to 1.6 times torch's bandwidth; allocating 9.7 ms, where the same stores gain nothing; ``X / 255.0`` takes 37.
+1.2 to 1.6 times torch's bandwidth; allocating 9.7 ms, where the same stores gain nothing;
+``X / 255.0`` takes 37.
 """
 
 from __future__ import annotations

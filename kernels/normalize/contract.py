@@ -63,12 +63,17 @@ def constants(
     return rounded
 
 
-def check_out(out_shape: tuple[int, ...], out_dtype: str, shape: tuple[int, ...], dtype: str) -> None:
-    """Raise ValueError unless ``out`` has the shape of the images and the type asked for."""
-    if tuple(out_shape) != tuple(shape) or out_dtype != dtype:
+def check_out(out: Any, kind: Any, shape: tuple[int, ...], dtype: str) -> None:
+    """Raise ValueError unless ``out`` is a ``kind`` of array of the shape and type asked for."""
+    if not isinstance(out, kind):
+        raise ValueError(f"out must be a {kind.__module__}.{kind.__qualname__}, found {type(out).__name__}")
+    found = (tuple(out.shape), str(out.dtype).removeprefix("torch."))
+    if found != (tuple(shape), dtype):
         raise ValueError(
-            f"out must have shape {tuple(shape)} and dtype {dtype}, found {tuple(out_shape)} and {out_dtype}"
+            f"out must have shape {tuple(shape)} and dtype {dtype}, found {found[0]} and {found[1]}"
         )
+    if isinstance(out, np.ndarray) and not out.flags.writeable:
+        raise ValueError("out must be writable, found a read-only array")
 
 
 class Tables(NamedTuple):

@@ -37,7 +37,7 @@ def normalize(images: Any, *, scale: ArrayLike, mean: ArrayLike, std: ArrayLike,
         )
     if out is None:
         out = cuda.device_array(pixels.shape, name)
-    check_out(out.shape, out.dtype.name, pixels.shape, name)
+    check_out(out, object, pixels.shape, name)
     size, bits = math.prod(pixels.shape), f"u{out.dtype.itemsize}"
     if size:
         values = cuda.to_device(table.values.view(bits))

@@ -145,6 +145,14 @@ def test_out_may_be_strided_or_overlap(backend: str) -> None:
     assert same_bits(normalize(images, mean=0.5, std=2, out=images, backend=backend), expected)
 
 
+@pytest.mark.parametrize("backend", ON_HOST)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(0,), (0, 3), (2, 0, 3)])
+def test_no_pixels_at_all(backend: str, dtype: str, shape: tuple[int, ...]) -> None:
+    result = normalize(np.zeros(shape, np.uint8), mean=np.ones(shape[-1:]), dtype=dtype, backend=backend)
+    assert same_bits(result, np.zeros(shape, dtype))
+
+
 def test_a_tensor_stays_a_tensor_and_takes_out() -> None:
     torch = pytest.importorskip("torch")
     tensor = torch.from_numpy(ALL_BYTES)

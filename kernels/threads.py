@@ -23,9 +23,11 @@ def on_all_cores(kernel: Callable[[int, int], None], out: np.ndarray) -> None:
 
     Parameters
     ----------
-    kernel : releases the GIL; sets its stretch of the flat ``out``.
+    kernel : releases the GIL; sets its stretch of the flat ``out``, which is never empty.
     out : contiguous; all stretches but the last end where a cache line of it ends.
     """
+    if not out.size:
+        return
     line = LINE_BYTES // out.itemsize
     first = -out.ctypes.data % LINE_BYTES // out.itemsize
     workers = min(cpu_count(), 1 + out.size // _SHARE_ELEMENTS)

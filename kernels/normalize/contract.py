@@ -100,8 +100,7 @@ def tables(given: Constants, shape: tuple[int, ...]) -> Tables | None:
     columns = [value.reshape(-1, 1) for value in padded]
     levels = np.arange(256).astype(given.scale.dtype)
     values = np.ascontiguousarray((levels * columns[0] - columns[1]) / columns[2])
-    run = math.prod(shape if axis is None else shape[axis + 1 :])
-    return Tables(values, max(run, 1))  # images without pixels have no run, but are divided by it
+    return Tables(values, math.prod(shape if axis is None else shape[axis + 1 :]))
 
 
 def _broadcasts(given: tuple[int, ...], shape: tuple[int, ...]) -> bool:

@@ -90,7 +90,7 @@ class IntegerEngine(on_numba.Engine):
         gradient[:, P:] = total[:, None]
         return value, gradient.reshape(theta.shape)
 
-    def project(self, V):
+    def project(self, V, step=1):
         """See `FloatEngine.project`; with 16 bits of ``V`` relative to each column's largest."""
         W, bias = self.columns(V.T)
         digits, unit = split_digits(W.T, PROJECTION_PIECES)
@@ -100,7 +100,7 @@ class IntegerEngine(on_numba.Engine):
             Z = torch._int_mm(self.bytes[index], weights).numpy()
             return (join_digits(Z, PROJECTION_PIECES) * unit + bias).astype(np.float32)
 
-        return np.concatenate(list(self.map(block, self.blocks(digits.shape[1] * 4))))
+        return np.concatenate(list(self.map(block, self.blocks(digits.shape[1] * 4, step))))
 
     def gram(self, index=slice(None)):
         """Exact in integers: X'X = X'(X - 128) + 128 * (column sums) 1'."""

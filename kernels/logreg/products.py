@@ -131,10 +131,10 @@ class FloatEngine:
         """Apply ``function`` to ``items``, in order; engines with threads use them here."""
         return map(function, items)
 
-    def blocks(self, bytes_per_row: int) -> list[slice]:
-        """Cut the rows so that ``bytes_per_row`` of work space each stay in the cache."""
-        rows = min(max(256, BLOCK_BYTES // bytes_per_row), LARGEST_INTEGER_SUM)
-        return [slice(first, first + rows) for first in range(0, self.X.shape[0], rows)]
+    def blocks(self, bytes_per_row: int, step: int = 1) -> list[slice]:
+        """Cut every ``step``-th row so that ``bytes_per_row`` of work space each stay in the cache."""
+        rows = step * min(max(256, BLOCK_BYTES // bytes_per_row), LARGEST_INTEGER_SUM)
+        return [slice(first, first + rows, step) for first in range(0, self.X.shape[0], rows)]
 
     def rows(self, index: slice | Array, dtype: Any) -> Array:
         """Return the raw rows (n, P) at ``index`` in ``dtype``."""
@@ -184,12 +184,12 @@ class FloatEngine:
         classes = self.xp.arange(self.samples.n_classes, **self.on_device)
         return self.xp.astype(self.y[index][:, None, None] == classes, self.xp.float64)
 
-    def project(self, V: Array) -> Array:
-        """Return the scaled samples times ``V`` (P + 1, Q), as (N, Q) float32."""
+    def project(self, V: Array, step: int = 1) -> Array:
+        """Return every ``step``-th sample, scaled, times ``V`` (P + 1, Q), as (n, Q) float32."""
         xp = self.xp
         W, bias = self.columns(V.T)
         W = xp.astype(W, self.dtype)
-        blocks = self.blocks(W.shape[0] * 8)
+        blocks = self.blocks(W.shape[0] * 8, step)
         parts = self.map(
             lambda index: xp.astype(self.rows(index, self.dtype) @ W.T + bias, xp.float32), blocks
         )

@@ -24,7 +24,7 @@ from kernels.logreg.precondition import Metric, first_metric, metric_at
 from kernels.logreg.products import FloatEngine
 
 HISTORY = 12  # pairs (s, y) kept
-FIRST_REFRESH = 12  # passes until the metric is first taken at the current point
+FIRST_REFRESH = 9  # passes until the metric is first taken at the current point
 REFRESH_GROWTH = 4  # each later refresh after so many times the passes of the one before
 ARMIJO = 1e-4
 FLAT = 1e-9  # relative differences of the objective below this are rounding, at float32 grade

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import secrets
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -13,40 +12,24 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, BinaryIO
+
+from kernels.files import replacing
 
 
 @contextmanager
-def write_atomic(path: str | Path) -> Iterator[IO[bytes]]:
-    """Yield a binary file that appears under ``path`` complete, or never.
+def write_atomic(path: Path) -> Iterator[BinaryIO]:
+    """Open a file that takes the place of ``path`` when the block ends, complete, or never.
 
-    The bytes go to a hidden temporary file in the same folder (made if missing), reach the disk
-    (fsync), and take the final name in one step (`os.replace`). Whoever reads ``path``, and whoever
-    kills this process at any moment, finds the old file or the new one. An exception in the body
-    removes the temporary file and leaves the old one.
-
-    Parameters
-    ----------
-    path : the final name.
-
-    Yields
-    ------
-    file : an open binary file, positioned at 0.
+    `kernels.files.replacing`, with the folder made where it is missing: whoever reads ``path``, and
+    whoever kills this process at any moment, finds the old file or the new one.
     """
-    path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
-    try:
-        with open(temporary, "xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as file:
+        yield file
 
 
-def write_json(path: str | Path, content: object) -> None:
+def write_json(path: Path, content: object) -> None:
     """Write ``content`` as indented JSON to ``path``, atomically."""
     with write_atomic(path) as file:
         file.write(json.dumps(content, indent=2).encode() + b"\n")

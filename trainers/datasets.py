@@ -11,10 +11,11 @@ A folder is searched to any depth for four IDX files, gzip-compressed or not, un
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,7 +89,7 @@ def data_folder() -> Path:
 
 
 def cache_folder() -> Path:
-    """Return the per-user cache: ``$PAPERSHELL_CACHE``, else the platform's, as in ``~/.cache/papershell``."""
+    """Return the per-user cache: ``$PAPERSHELL_CACHE``, else the platform's (``~/.cache/papershell``)."""
     if chosen := os.environ.get("PAPERSHELL_CACHE"):
         return Path(chosen)
     import pooch
@@ -118,13 +119,26 @@ def load_dataset(source: str | Path) -> Dataset:
     trainers.download.DownloadError
         No mirror delivered.
     """
-    match str(source):
-        case "digits":
-            return read_folder(_digits_folder(), name="digits")
-        case "mnist":
-            return read_folder(_mnist_folder(), name="mnist")
-        case _:
-            return read_folder(Path(source), name=Path(source).name)
+    return read_folder(resolve(source), name=Path(source).name)
+
+
+def resolve(source: str | Path) -> Path:
+    """Return the folder of the data set ``source``, written or downloaded first where need be."""
+    return SOURCES[str(source)]() if str(source) in SOURCES else Path(source)
+
+
+def check_digests(source: str, folder: Path) -> dict[Path, bool | None]:
+    """Return, for each of the four files in ``folder``, whether it is the published one of ``source``.
+
+    None stands for a file whose digest nobody published.
+    """
+    published = DOWNLOADS[source].sha256 if source in DOWNLOADS else {}
+    return {path: _matches(path, published.get(path.name)) for path in find_idx_files(folder).values()}
+
+
+def _matches(path: Path, sha256: str | None) -> bool | None:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == sha256 if sha256 else None
 
 
 def fetch(name: str, folder: Path | None = None) -> list[Path]:
@@ -268,3 +282,6 @@ def _digits_folder() -> Path:
         for role, part in zip(ROLES, parts, strict=True):
             write_idx(paths[role], part)
     return folder
+
+
+SOURCES: Mapping[str, Callable[[], Path]] = {"digits": _digits_folder, "mnist": _mnist_folder}

@@ -60,8 +60,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
             traceback.print_exc()
         known = isinstance(error, (ValueError, OSError, RuntimeError))
         hint = "" if known or debug else f" (unexpected {type(error).__name__}; --debug shows where)"
-        print(f"error: {error}{hint}", file=sys.stderr)
+        print(f"error: {_sentence(error)}{hint}", file=sys.stderr)
         sys.exit(1)
+
+
+def _sentence(error: Exception) -> str:
+    """The system's own errors come with a number that helps nobody."""
+    named = isinstance(error, OSError) and error.strerror and error.filename
+    return f"{error.filename}: {error.strerror}" if named else str(error)  # type: ignore[attr-defined]
 
 
 def _refuse_shadowed_packages() -> None:

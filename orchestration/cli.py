@@ -75,9 +75,9 @@ def _refuse_shadowed_packages() -> None:
     ours = Path(__file__).resolve().parent.parent
     for name in ("kernels", "trainers"):
         found = importlib.util.find_spec(name)
-        folders = list(found.submodule_search_locations or [found.origin]) if found else []
-        if str(ours / name) not in [str(Path(str(folder)).resolve()) for folder in folders]:
-            where = folders[0] if folders else "nowhere"
+        folders = [Path(folder).resolve() for folder in (found and found.submodule_search_locations) or ()]
+        if ours / name not in folders:
+            where = folders[0] if folders else "no folder"
             raise RuntimeError(
                 f"the package `{name}` that Python finds ({where}) is not papershell's; "
                 f"install papershell into an environment of its own"

@@ -52,7 +52,8 @@ def _log_spaced(first: str, last: str, count: str) -> list[float]:
 
     from trainers.logreg import check_rates
 
-    return list(np.geomspace(*check_rates([float(first), float(last)]), int(count)))
+    start, stop = check_rates([float(first), float(last)])
+    return list(np.geomspace(start, stop, int(count)))
 
 
 def sweep(

@@ -64,6 +64,9 @@ def sweep(
     loss: Annotated[
         Loss, typer.Option(help="One softmax model, or one-vs-rest, its intercept penalized as by liblinear.")
     ] = Loss.multinomial,
+    folds: Annotated[
+        int | None, typer.Option(min=2, help="Choose the best by cross-validation with so many folds.")
+    ] = None,
     backend: Annotated[str, typer.Option(help="See `papershell backends`.")] = "auto",
     out: Annotated[Path, typer.Option(help="Folder for model and figures.")] = Path("outputs"),
     json: Annotated[Path | None, typer.Option(help="Write the results to this file.")] = None,
@@ -74,12 +77,13 @@ def sweep(
     from trainers import logreg
     from trainers.checkpoint import write_json
     from trainers.datasets import load_dataset
+    from trainers.linear_model import write_model
     from trainers.tracking import start_run
 
     loading_s = time.perf_counter()
     dataset = load_dataset(data)
     fitting_s = time.perf_counter()
-    result = logreg.sweep(dataset, rates, loss=loss.value, backend=backend)
+    result = logreg.sweep(dataset, rates, loss=loss.value, folds=folds, backend=backend)
     seconds = {"decode": fitting_s - loading_s, "fit": time.perf_counter() - fitting_s}
     _print_table(result, dataset, seconds)
     facts = {
@@ -91,7 +95,7 @@ def sweep(
     }
     results = {"rates": result.rates(), "best": result.rates()[result.best]}
     with start_run(logreg.EXPERIMENT, f"sweep {dataset.name}") as run:
-        files = logreg.write_model(out, result.model, facts | results)
+        files = write_model(out, result.model, facts | results)
         _record(run, facts, results, [*files, *_draw(out, dataset, result)])
         version = run.register_model(MODEL_NAME, files)
     if version:
@@ -128,7 +132,8 @@ def _print_table(result: Sweep, dataset: Dataset, seconds: dict[str, float]) -> 
     images = f"{len(dataset.X_train):,} images to train, {len(dataset.X_test):,} to test"
     fit = f"{len(result.l2)} rates in {seconds['fit']:.2f} s on {result.solution.backend}"
     print(f"{dataset.name}: {images}; {fit}")
-    headings = ("rate", "C", "loss", "gradient", "iterations", "status", "test accuracy", "")
+    folded = ("validation",) if result.cv_accuracy is not None else ()
+    headings = ("rate", "C", "loss", "gradient", "iterations", "status", *folded, "test accuracy", "")
     rows = [
         (
             f"{rate['l2']:.4g}",
@@ -137,6 +142,7 @@ def _print_table(result: Sweep, dataset: Dataset, seconds: dict[str, float]) -> 
             f"{rate['grad_norm']:.1e}",
             str(rate["n_iter"]),
             rate["status"].replace("_", " "),
+            *(f"{rate['cv_accuracy']:.4f}" for _ in folded),
             f"{rate['test_accuracy']:.4f}",
             "best" if r == result.best else "",
         )

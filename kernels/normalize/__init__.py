@@ -25,9 +25,9 @@ def normalize(
     """Return ``(images * scale - mean) / std``, computed in the output type.
 
     Exactly: with ``x = images.astype(dtype)`` and ``scale``, ``mean`` and ``std`` each rounded once to
-    ``dtype``, the result is bit for bit NumPy's ``((x * scale) - mean) / std``, every operation rounded to ``dtype``.
-    So ``scale=1, std=255, dtype="float64"`` gives the bits of ``images / 255.0``, and the default gives
-    ``images.astype("float32") * np.float32(1 / 255)``.
+    ``dtype``, the result is bit for bit NumPy's ``((x * scale) - mean) / std``, every operation rounded
+    to ``dtype``. So ``scale=1, std=255, dtype="float64"`` gives the bits of ``images / 255.0``, and the
+    default gives those of ``images.astype("float32") * np.float32(1 / 255)``.
 
     Parameters
     ----------
@@ -51,12 +51,13 @@ def normalize(
     BackendError
         The back end is absent or has no such output type.
     """
-    name = _fastest(images) if backend == "auto" else backend
+    name = fastest_backend(images) if backend == "auto" else backend
     operation = implementation("normalize", name).normalize
     return operation(images, scale=scale, mean=mean, std=std, dtype=dtype, out=out)
 
 
-def _fastest(images: Any) -> str:
+def fastest_backend(images: Any) -> str:
+    """Return the back end that ``auto`` means for ``images``."""
     library = type(images).__module__.partition(".")[0]
     if library in ("torch", "cupy"):
         return library

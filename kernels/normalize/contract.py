@@ -11,6 +11,14 @@ from numpy.typing import ArrayLike
 from kernels.backends import BackendError
 
 
+def real_array(images: ArrayLike) -> np.ndarray:
+    """Return ``images`` as a NumPy array, or raise ValueError where they are not real numbers."""
+    array = np.asarray(images)
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"images must be an array of real numbers, found {array.dtype}")
+    return array
+
+
 def dtype_name(dtype: Any, supported: tuple[str, ...], backend: str) -> str:
     """Return the name of an output type given as a string, a NumPy or a torch dtype.
 

@@ -7,16 +7,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from kernels.normalize.contract import check_out, constants, dtype_name
+from kernels.normalize.contract import check_out, constants, dtype_name, real_array
 
 OUTPUT_TYPES = ("float32", "float16", "float64")
 
 
 def normalize(
-    images: ArrayLike, *, scale: ArrayLike, mean: ArrayLike, std: ArrayLike, dtype: Any, out: Any
+    images: Any, *, scale: ArrayLike, mean: ArrayLike, std: ArrayLike, dtype: Any, out: Any
 ) -> np.ndarray:
     """Return ``(images * scale - mean) / std``; see `kernels.normalize`. The input is any real array."""
-    images = np.asarray(images)
+    images = real_array(images)
     name = dtype_name(dtype, OUTPUT_TYPES, "numpy")
     given = constants(scale, mean, std, name, images.shape)
     if out is None:

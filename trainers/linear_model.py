@@ -6,7 +6,6 @@ therefore expects ``X / 255``.
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -67,19 +66,24 @@ class LinearModel:
         ModelError
             The file is damaged or holds something else.
         """
-        try:
-            with np.load(path, allow_pickle=False) as arrays:
-                model = cls(**{name: arrays[name] for name in cls.__dataclass_fields__})
-            fits = model.coef.shape == (len(model.classes), *model.coef.shape[1:]) and model.coef.ndim == 2
-            if not fits or model.intercept.shape != model.classes.shape or not np.isfinite(model.coef).all():
-                raise ValueError("its arrays do not fit together")
-            return replace(model, loss=str(model.loss), l2=float(model.l2))
-        except FileNotFoundError:
-            raise
-        except (ValueError, KeyError, TypeError, OSError, EOFError, MemoryError, zipfile.BadZipFile) as error:
-            raise ModelError(
-                f"{path} is not a model that papershell wrote ({error}); train it again"
-            ) from error
+        with open(path, "rb") as file:
+            try:
+                with np.load(file, allow_pickle=False) as arrays:
+                    model = cls(**{name: arrays[name] for name in cls.__dataclass_fields__})
+                model = replace(model, loss=str(model.loss), l2=float(model.l2))
+                model._check()
+            except Exception as error:  # zipfile and NumPy raise a dozen types on damaged files
+                raise ModelError(
+                    f"{path} is not a model that papershell wrote ({error}); train it again"
+                ) from error
+        return model
+
+    def _check(self) -> None:
+        K, P = self.coef.shape
+        if not (K > 1 and P > 0 and self.intercept.shape == self.classes.shape == (K,)):
+            raise ValueError("its arrays do not fit together")
+        if not (np.isfinite(self.coef).all() and np.isfinite(self.intercept).all()):
+            raise ValueError("it holds numbers that are not finite")
 
     def to_sklearn(self) -> Any:
         """Return the model as scikit-learn's own estimator; see `to_sklearn`."""

@@ -94,9 +94,12 @@ def sweep(
         "loss": loss.value,
     }
     results = {"rates": result.rates(), "best": result.rates()[result.best]}
+    files = write_model(out, result.model, facts | results)
+    figures = _draw(out, dataset, result)
+    for path in (*files, *figures):
+        print(f"wrote {path}")
     with start_run(logreg.EXPERIMENT, f"sweep {dataset.name}") as run:
-        files = write_model(out, result.model, facts | results)
-        _record(run, facts, results, [*files, *_draw(out, dataset, result)])
+        _record(run, facts, results, [*files, *figures])
         version = run.register_model(MODEL_NAME, files)
     if version:
         print(f"registered {version.name}, id {version.id}, version {version.version}")
@@ -114,7 +117,6 @@ def _record(run: Recorder, facts: dict[str, Any], results: dict[str, Any], files
     run.log_metrics({"regularization rate": best["l2"], "accuracy": best["test_accuracy"]})
     for path in files:
         run.log_artifact(path)
-        print(f"wrote {path}")
 
 
 def _draw(out: Path, dataset: Dataset, result: Sweep) -> list[Path]:

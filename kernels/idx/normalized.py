@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from kernels.idx import reference
 from kernels.idx.header import Header
-from kernels.idx.read import Source, opened, read_end, read_exactly
+from kernels.idx.read import Source, allocate, opened, read_end, read_exactly
 from kernels.normalize import fastest_backend, normalize
 
 _BLOCK_BYTES = 1 << 19  # large enough to hand over seldom, small enough to stay in the caches
@@ -54,7 +54,7 @@ def read_normalized(
 
     waiting: deque[Future] = deque()
     with opened(source) as (header, reader, name), ThreadPoolExecutor(1) as other_core:
-        out = np.empty(header.shape, dtype)
+        out = allocate(header.shape, dtype, header, name)
         backend = fastest_backend(out)
         items = out.reshape(header.shape or (1,))
         item_bytes = math.prod(header.shape[1:]) * header.dtype.itemsize

@@ -55,7 +55,7 @@ def read_idx(source: Source, *, backend: str = "auto") -> Any:
     """
     decode = implementation("idx", "numpy" if backend == "auto" else backend).decode
     with opened(source) as (header, reader, name):
-        data = np.empty(header.data_bytes, np.uint8)
+        data = allocate((header.data_bytes,), "uint8", header, name)
         read_exactly(reader, data, header, name)
         read_end(reader, header, name)
     return decode(data, header.dtype, header.shape)
@@ -75,6 +75,15 @@ def opened(source: Source) -> Iterator[tuple[Header, Readable, str]]:
         header = read_header(lambda count: _read(reader, count), inside)
         _check_length(header, file_bytes, packed, inside)
         yield header, reader, inside
+
+
+def allocate(shape: tuple[int, ...], dtype: Any, header: Header, name: str) -> np.ndarray:
+    """Return an array not yet filled; its pages become memory only as bytes arrive."""
+    try:
+        return np.empty(shape, dtype)
+    except MemoryError as error:
+        expected = "dimensions for which this machine has memory"
+        raise IdxError(name, 4, expected, f"{_claim(header)} ({error})") from error
 
 
 def read_exactly(reader: Readable, data: np.ndarray, header: Header, name: str, start: int = 0) -> None:

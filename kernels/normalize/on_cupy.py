@@ -34,5 +34,5 @@ def normalize(
     with pixels.device:
         if out is None:
             out = cupy.empty(pixels.shape, name)
-        check_out(out.shape, out.dtype.name, pixels.shape, name)
+        check_out(out, cupy.ndarray, pixels.shape, name)
         return _normalize(pixels, *(cupy.asarray(value) for value in given), out)

@@ -4,16 +4,11 @@ Two kernels. `compute` evaluates the formula (IEEE arithmetic, no fast-math, so 
 the constants are numbers. `look_up` serves bytes whose constants differ by channel and float16, which Numba
 cannot compute with on a CPU but can move: NumPy computes the 256 answers of each channel, bit-identical
 by construction. Looking up is bound by instructions, computing by memory: 6.8 ms against 5.9 ms for MNIST.
-
-The threads are Python's own, around kernels without the GIL: unlike Numba's threading layers they may
-be used from several threads at once and after a fork, as data loaders do.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import pairwise
-from threading import Thread
 from typing import Any
 
 import numba
@@ -22,12 +17,11 @@ from llvmlite import ir
 from numba.extending import intrinsic
 from numpy.typing import ArrayLike
 
-from kernels.backends import cpu_count
 from kernels.normalize import reference
 from kernels.normalize.contract import Constants, check_out, constants, dtype_name, real_array, tables
+from kernels.threads import LINE_BYTES, on_all_cores
 
-_LINE_BYTES = 64  # of a cache, and of the widest vector register
-_SHARE_PIXELS = 1 << 19  # fewer take less time than the start of a thread
+_COMPUTABLE = "?bBhHiIlLqQfd"  # NumPy's codes of what Numba computes with on a CPU
 _CACHED_BYTES = 1 << 25  # results larger than this leave the caches before anyone reads them
 
 
@@ -44,11 +38,11 @@ def normalize(
     given = constants(scale, mean, std, name, images.shape)
     if out is None:
         out = np.empty(images.shape, name)
-    check_out(out.shape, out.dtype.name, images.shape, name)
+    check_out(out, np.ndarray, images.shape, name)
     kernel = _kernel(images, given, out)
     if kernel is None:
         return reference.normalize(images, scale=scale, mean=mean, std=std, dtype=name, out=out)
-    _on_all_cores(kernel, out)
+    on_all_cores(kernel, out)
     return out
 
 
@@ -57,7 +51,7 @@ def _kernel(images: np.ndarray, given: Constants, out: np.ndarray) -> Callable[[
     if not out.flags.c_contiguous or np.may_share_memory(images, out):
         return None
     pixels, target = np.ascontiguousarray(images).reshape(-1), out.reshape(-1)
-    computable = images.dtype.isnative and np.float16 not in (images.dtype, out.dtype)
+    computable = images.dtype.isnative and images.dtype.char in _COMPUTABLE and out.dtype != np.float16
     if computable and all(value.size == 1 for value in given):
         numbers = [value.reshape(-1)[0] for value in given]
         kernel = stream if pixels.dtype == np.uint8 and out.nbytes > _CACHED_BYTES else compute
@@ -68,25 +62,6 @@ def _kernel(images: np.ndarray, given: Constants, out: np.ndarray) -> Callable[[
     bits = f"u{out.dtype.itemsize}"
     values, patterns = table.values.view(bits), target.view(bits)
     return lambda start, stop: look_up(pixels, values, table.run, patterns, start, stop)
-
-
-def _on_all_cores(kernel: Callable[[int, int], None], out: np.ndarray) -> None:
-    """Give each core one stretch of ``out``; all but the last end where a cache line ends."""
-    line = _LINE_BYTES // out.itemsize
-    first = -out.ctypes.data % _LINE_BYTES // out.itemsize
-    workers = min(cpu_count(), 1 + out.size // _SHARE_PIXELS)
-    edges = [
-        0,
-        *(first + out.size * worker // workers // line * line for worker in range(1, workers)),
-        out.size,
-    ]
-    shares = [(min(start, out.size), min(stop, out.size)) for start, stop in pairwise(edges)]
-    threads = [Thread(target=kernel, args=share) for share in shares[1:]]
-    for thread in threads:
-        thread.start()
-    kernel(*shares[0])
-    for thread in threads:
-        thread.join()
 
 
 @numba.njit(nogil=True, cache=True)
@@ -111,8 +86,8 @@ def stream(pixels: np.ndarray, scale: float, mean: float, std: float, out: np.nd
     A normal store first reads the line that it overwrites; for a result that no cache will hold, this is
     almost half of the traffic. Parameters are those of `compute`.
     """
-    line = _LINE_BYTES // out.itemsize
-    first = min(-out.ctypes.data % _LINE_BYTES // out.itemsize, out.size)
+    line = LINE_BYTES // out.itemsize
+    first = min(-out.ctypes.data % LINE_BYTES // out.itemsize, out.size)
     last = first + (out.size - first) // line * line
     compute(pixels[:first], scale, mean, std, out[:first])
     for index in range(first, last, line):
@@ -126,7 +101,7 @@ def _stream_line(context, pixels, scale, mean, std, out, index):
 
     def generate(context, builder, signature, arguments):
         pixels_, scale_, mean_, std_, out_, index_ = arguments
-        vector = ir.VectorType(scale_.type, _LINE_BYTES * 8 // signature.args[4].dtype.bitwidth)
+        vector = ir.VectorType(scale_.type, LINE_BYTES * 8 // signature.args[4].dtype.bitwidth)
 
         def at(array, which, element):
             data = context.make_array(signature.args[which])(context, builder, array).data
@@ -143,7 +118,7 @@ def _stream_line(context, pixels, scale, mean, std, out, index):
         value = builder.uitofp(builder.load(at(pixels_, 0, ir.IntType(8)), align=1), vector)
         value = builder.fsub(builder.fmul(value, spread(scale_)), spread(mean_))
         value = builder.fdiv(value, spread(std_))
-        store = builder.store(value, at(out_, 4, scale_.type), align=_LINE_BYTES)
+        store = builder.store(value, at(out_, 4, scale_.type), align=LINE_BYTES)
         store.set_metadata("nontemporal", builder.module.add_metadata([ir.IntType(32)(1)]))
         return context.get_dummy_value()
 

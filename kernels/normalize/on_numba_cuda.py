@@ -26,10 +26,10 @@ def normalize(images: Any, *, scale: ArrayLike, mean: ArrayLike, std: ArrayLike,
         The images are not bytes, or the constants vary along several axes.
     """
     name = dtype_name(dtype, OUTPUT_TYPES, "numba-cuda")
+    on_device = hasattr(images, "__cuda_array_interface__")
     pixels = (
-        images if cuda.is_cuda_array(images) else cuda.to_device(np.ascontiguousarray(real_array(images)))
+        cuda.as_cuda_array(images) if on_device else cuda.to_device(np.ascontiguousarray(real_array(images)))
     )
-    pixels = cuda.as_cuda_array(pixels)
     table = tables(constants(scale, mean, std, name, pixels.shape), pixels.shape)
     if pixels.dtype != np.uint8 or table is None:
         raise BackendError(
@@ -37,7 +37,7 @@ def normalize(images: Any, *, scale: ArrayLike, mean: ArrayLike, std: ArrayLike,
         )
     if out is None:
         out = cuda.device_array(pixels.shape, name)
-    check_out(out.shape, out.dtype.name, pixels.shape, name)
+    check_out(out, object, pixels.shape, name)
     size, bits = math.prod(pixels.shape), f"u{out.dtype.itemsize}"
     if size:
         values = cuda.to_device(table.values.view(bits))

@@ -26,7 +26,7 @@ def normalize(
     given = constants(scale, mean, std, "float32" if name == "bfloat16" else name, tuple(pixels.shape))
     if out is None:
         out = torch.empty(pixels.shape, dtype=getattr(torch, name), device=pixels.device)
-    check_out(out.shape, str(out.dtype).removeprefix("torch."), tuple(pixels.shape), name)
+    check_out(out, torch.Tensor, tuple(pixels.shape), name)
     # Tensors and not Python numbers: torch multiplies by the reciprocal of a number on a CUDA device.
     multiplier, mean_, std_ = (torch.tensor(value).to(out) for value in given)
     return out.copy_(pixels).mul_(multiplier).sub_(mean_).div_(std_)

@@ -21,7 +21,7 @@ def normalize(
     given = constants(scale, mean, std, name, images.shape)
     if out is None:
         out = np.empty(images.shape, name)
-    check_out(out.shape, out.dtype.name, images.shape, name)
+    check_out(out, np.ndarray, images.shape, name)
     np.multiply(images, given.scale, out=out, dtype=name, casting="unsafe")
     np.subtract(out, given.mean, out=out)
     return np.divide(out, given.std, out=out)

@@ -111,7 +111,7 @@ def test_channels_of_many_images_are_shared_among_threads() -> None:
 
 
 NUMBERS = st.sampled_from(
-    ["u1", "i1", "u2", "i2", "i4", "u4", "i8", "u8", "f2", "f4", "f8", ">i2", ">f4", "?"]
+    ["u1", "i1", "u2", "i2", "i4", "u4", "i8", "u8", "f2", "f4", "f8", "g", ">i2", ">f4", "?"]
 ).flatmap(lambda dtype: arrays.arrays(dtype, arrays.array_shapes(min_dims=0, max_dims=3, min_side=0)))
 
 
@@ -145,6 +145,14 @@ def test_out_may_be_strided_or_overlap(backend: str) -> None:
     assert same_bits(normalize(images, mean=0.5, std=2, out=images, backend=backend), expected)
 
 
+@pytest.mark.parametrize("backend", ON_HOST)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(0,), (0, 3), (2, 0, 3)])
+def test_no_pixels_at_all(backend: str, dtype: str, shape: tuple[int, ...]) -> None:
+    result = normalize(np.zeros(shape, np.uint8), mean=np.ones(shape[-1:]), dtype=dtype, backend=backend)
+    assert same_bits(result, np.zeros(shape, dtype))
+
+
 def test_a_tensor_stays_a_tensor_and_takes_out() -> None:
     torch = pytest.importorskip("torch")
     tensor = torch.from_numpy(ALL_BYTES)
@@ -176,6 +184,17 @@ def test_bad_arguments_are_one_sentence(backend: str, arguments: dict, message: 
 def test_a_wrong_out_is_refused(backend: str, out: np.ndarray) -> None:
     with pytest.raises(ValueError, match=r"out must have shape \(4, 3\) and dtype float32, found"):
         normalize(np.zeros((4, 3), np.uint8), out=out, backend=backend)
+
+
+@pytest.mark.parametrize("backend", ON_HOST)
+def test_an_out_that_cannot_take_the_result_is_refused(backend: str) -> None:
+    with pytest.raises(ValueError, match=r"out must be a (numpy\.ndarray|torch\.Tensor), found list"):
+        normalize(np.zeros(3, np.uint8), out=[0, 0, 0], backend=backend)
+    if backend != "torch":
+        frozen = np.zeros(3, np.float32)
+        frozen.flags.writeable = False
+        with pytest.raises(ValueError, match="out must be writable"):
+            normalize(np.zeros(3, np.uint8), out=frozen, backend=backend)
 
 
 @pytest.mark.parametrize("images", [np.zeros(3, complex), np.array(["a"]), np.array([None])])

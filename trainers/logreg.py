@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -175,6 +176,13 @@ def _accuracy(solution: PathSolution, X: np.ndarray, y: np.ndarray) -> np.ndarra
     return (predicted == y[:, None]).mean(axis=0)
 
 
+def warn_unconverged(solution: PathSolution) -> None:
+    """Say on stderr how many rates stopped short of their optimum, and why."""
+    for status, count in Counter(solution.status).items():
+        if status is not Status.CONVERGED:
+            print(f"{count} of {len(solution.status)} rates: {status.message}", file=sys.stderr)
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Train one model as the walk-through does; ``--help`` lists the flags."""
     args = _parser().parse_args(argv)
@@ -189,8 +197,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         facts = {"dataset": data.name, "backend": result.solution.backend, "arguments": vars(args)}
         for path in write_model(Path(args.out), result.model, facts | {"rates": result.rates()}):
             run.log_artifact(path)
-    if (status := result.solution.status[0]) is not Status.CONVERGED:
-        print(f"not converged: {status.message}", file=sys.stderr)
+    warn_unconverged(result.solution)
     print(metrics)
 
 

@@ -10,10 +10,10 @@ import sys
 import numpy as np
 import pytest
 
-from kernels import BackendError
+from kernels import BackendError, Status, fit_path
 from trainers.datasets import Dataset, load_dataset
 from trainers.linear_model import MODEL_STEM, LinearModel, write_model
-from trainers.logreg import main, sweep
+from trainers.logreg import main, sweep, warn_unconverged
 
 TOLERANCE = 1e-4  # fit_path's default: the largest gradient of the mean objective
 
@@ -139,6 +139,14 @@ def test_cross_validation_chooses_by_images_that_a_fold_did_not_train_on(digits)
 def test_more_folds_than_a_class_has_images_is_one_sentence(digits):
     with pytest.raises(ValueError, match="1000 folds need as many images of each class"):
         sweep(digits, [1.0], folds=1000)
+
+
+def test_rates_that_stopped_short_are_counted_and_explained(digits, capsys):
+    y = digits.y_train.astype(int)
+    warn_unconverged(fit_path(digits.X_train, y, [1e6, 1.0, 0.1], scale=1 / 255, max_iter=5))
+    assert capsys.readouterr().err == f"2 of 3 rates: {Status.MAX_ITER.message}\n"
+    warn_unconverged(fit_path(digits.X_train, y, [1.0], scale=1 / 255))
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("rates", [[], [-1.0], [0.0], [0.5, math.nan], [math.inf]])

@@ -6,9 +6,9 @@ call fills 47 MB of fresh pages, each of which faults, and 64 KiB at a time stay
 Decoding and normalizing on two cores was expected to take little more than the longer of the two.
 
 Found on 2 cores (AMD EPYC, AVX-512): `read_idx` beats both bare libraries, 53 ms against 60 (libdeflate) and
-74 (isal), and load_data by 2.56. With both cores idle `read_normalized` takes 58 ms, a third of the 178 of
-``load_data(...) / 255.0``; with the other core busy 69. Its floor is inflate and checksum, 49 ms, so
-a ratio of 4 is out of reach here.
+74 (isal), and load_data by 2.6. `read_normalized` needs its second core: with both idle it takes 60 ms,
+3.08 times as fast as ``load_data(...) / 255.0`` (float64: 3.05); with the other core busy 70, 2.5 times.
+Its floor is inflate and checksum, 49 ms, so a ratio of 4 is out of reach here.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numba
 import numpy as np
+from scipy.linalg import lapack
 
 from kernels.backends import cpu_count
 from kernels.logreg.products import FloatEngine, Samples
@@ -164,8 +165,6 @@ class Engine(FloatEngine):
 
     def inverse(self, matrix: np.ndarray) -> np.ndarray:
         """Return the inverse by Cholesky; twice as fast as a general one."""
-        from scipy.linalg import lapack
-
         factor, failed = lapack.dpotrf(matrix, lower=True)
         if failed:
             raise np.linalg.LinAlgError("the metric is not positive definite")

@@ -22,6 +22,7 @@ from kernels.logreg.products import (
 
 FLOAT32_PIECES = 3
 FLOAT64_PIECES = 6
+PROJECTION_PIECES = 2
 VECTOR = 16  # columns that one vector instruction fills; oneDNN is slower on widths between
 
 
@@ -89,15 +90,28 @@ class IntegerEngine(on_numba.Engine):
         gradient[:, P:] = total[:, None]
         return value, gradient.reshape(theta.shape)
 
+    def project(self, V):
+        """See `FloatEngine.project`; with 16 bits of ``V`` relative to each column's largest."""
+        W, bias = self.columns(V.T)
+        digits, unit = split_digits(W.T, PROJECTION_PIECES)
+        weights = torch.from_numpy(digits)
+
+        def block(index: slice) -> np.ndarray:
+            Z = torch._int_mm(self.bytes[index], weights).numpy()
+            return (join_digits(Z, PROJECTION_PIECES) * unit + bias).astype(np.float32)
+
+        return np.concatenate(list(self.map(block, self.blocks(digits.shape[1] * 4))))
+
     def gram(self, index=slice(None)):
         """Exact in integers: X'X = X'(X - 128) + 128 * (column sums) 1'."""
-        X = self.bytes[index]
+        rows = self.X[index]
+        X = torch.from_numpy(rows)
         gram = np.zeros((X.shape[1], X.shape[1]))
         for start in range(0, X.shape[0], LARGEST_INTEGER_SUM // 2):
             block = X[start : start + LARGEST_INTEGER_SUM // 2]
             gram += torch._int_mm(block.T, (block ^ 128).view(torch.int8)).numpy()
-        total = X.sum(dim=0, dtype=torch.int64).numpy().astype(np.float64)
-        return self.augmented(gram + 128.0 * total[:, None], total, X.shape[0])
+        total = rows.sum(axis=0, dtype=np.int64).astype(np.float64)
+        return self.augmented(gram + 128.0 * total[:, None], total, X.shape[0]), X.shape[0]
 
 
 class CudaEngine(FloatEngine):

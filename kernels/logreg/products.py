@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from kernels.logreg.losses import Array, probabilities, value_and_residual
+from kernels.logreg.losses import Array, value_and_residual
 
 BLOCK_BYTES = 2 << 20  # logits of one block of rows: they are written, read and overwritten in a core's cache
 SMALLEST_COLUMN = 1e-280  # a column below is zero; its digits' unit must not be subnormal
@@ -184,34 +184,23 @@ class FloatEngine:
         classes = self.xp.arange(self.samples.n_classes, **self.on_device)
         return self.xp.astype(self.y[index][:, None, None] == classes, self.xp.float64)
 
-    def curvature(self, theta: Array, fold: int) -> Array:
-        """Return w p (1 - p) of one problem's ``theta`` (K, P + 1) for every class and sample, (K, N)."""
+    def project(self, V: Array) -> Array:
+        """Return the scaled samples times ``V`` (P + 1, Q), as (N, Q) float32."""
         xp = self.xp
-        W, bias = self.columns(theta)
+        W, bias = self.columns(V.T)
         W = xp.astype(W, self.dtype)
+        blocks = self.blocks(W.shape[0] * 8)
+        parts = self.map(
+            lambda index: xp.astype(self.rows(index, self.dtype) @ W.T + bias, xp.float32), blocks
+        )
+        return xp.concat(list(parts))
 
-        def block(index: slice) -> Array:
-            return probabilities(xp, self.rows(index, self.dtype) @ W.T + bias, self.samples.loss)
-
-        p = xp.concat(list(self.map(block, self.blocks(W.shape[0] * 8))))
-        return (p * (1 - p)).T * self.weight[fold]
-
-    def gram(self, index: slice | Array = slice(None)) -> Array:
-        """Return sum_i x_i x_i' (P + 1, P + 1) in float64 over the rows ``index``, scaled and bordered."""
+    def gram(self, index: slice | Array = slice(None)) -> tuple[Array, int]:
+        """Return sum_i x_i x_i' (P + 1, P + 1) in float64 over the rows ``index``, scaled, and their number."""
         xp = self.xp
         X = self.rows(index, self.dtype)
-        return self.augmented(
-            xp.astype(X.T @ X, xp.float64), xp.sum(xp.astype(X, xp.float64), axis=0), X.shape[0]
-        )
-
-    def weighted_gram(self, share: np.ndarray) -> Array:
-        """Return sum_i share_i x_i x_i' (P + 1, P + 1) over all rows, in float64."""
-        X = self.constant_too(slice(None))
-        return (X.T * self.array(share)) @ X
-
-    def squares(self, index: np.ndarray, share: np.ndarray) -> Array:
-        """Return sum_i share_i x_i^2 (P + 1,) over the rows ``index``, in float64."""
-        return self.array(share) @ self.constant_too(index) ** 2
+        gram = xp.astype(X.T @ X, xp.float64)
+        return self.augmented(gram, xp.sum(xp.astype(X, xp.float64), axis=0), X.shape[0]), X.shape[0]
 
     def constant_too(self, index: slice | np.ndarray) -> Array:
         """Return the rows ``index`` (n, P + 1) scaled, in float64, with the constant feature."""

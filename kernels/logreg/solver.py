@@ -20,7 +20,7 @@ from enum import Enum
 import numpy as np
 
 from kernels.logreg.losses import Array
-from kernels.logreg.precondition import apply_metric, first_metric, metric_at
+from kernels.logreg.precondition import Metric, first_metric, metric_at
 from kernels.logreg.products import FloatEngine
 
 HISTORY = 12  # pairs (s, y) kept
@@ -107,7 +107,7 @@ class State:
     direction: Array
     slope: Array
     step: Array
-    metric: Array
+    metric: Metric
     steps: list[Array]
     changes: list[Array]
     curvatures: list[Array]
@@ -156,7 +156,7 @@ def minimize(
         if refresh:
             refresh_at = passes * REFRESH_GROWTH
             fold, ridge = objective.fold[state.who], objective.ridge[state.who]
-            state.metric = metric_at(engine, state.theta, fold, ridge)
+            state.metric = metric_at(engine, state.metric.basis, state.theta, fold, ridge)
             aim(engine.xp, state, state.n_iter >= 0)
         advance(objective, state)
         passes += 1
@@ -166,7 +166,7 @@ def start(objective: Objective, theta: Array) -> State:
     """Return the state before the first step: evaluated at ``theta``, aimed along the first metric."""
     engine, who = objective.engine, np.arange(theta.shape[0])
     xp = engine.xp
-    metric = first_metric(engine, objective.fold, objective.ridge)
+    metric = first_metric(engine, objective.ridge)
     value, gradient = objective(theta, who, fine=False)
     state = State(
         who, np.zeros(who.size, bool), xp.zeros_like(value), theta, value, gradient,
@@ -226,10 +226,10 @@ def aim(xp, state: State, which: Array) -> None:
     for s, y, rho in zip(state.steps[::-1], state.changes[::-1], state.curvatures[::-1], strict=True):
         weights.append(rho * dot(xp, s, q))
         q = q - weights[-1][:, None, None] * y
-    z = apply_metric(xp, state.metric, q)
+    z = state.metric(xp, q)
     if state.curvatures:
         y, rho = state.changes[-1], state.curvatures[-1]
-        measured = rho * dot(xp, y, apply_metric(xp, state.metric, y))
+        measured = rho * dot(xp, y, state.metric(xp, y))
         z = z * xp.where(measured > 0, 1.0 / xp.where(measured > 0, measured, 1.0), 1.0)[:, None, None]
     for s, y, rho in zip(state.steps, state.changes, state.curvatures, strict=True):
         z = z + (weights.pop() - rho * dot(xp, y, z))[:, None, None] * s

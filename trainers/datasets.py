@@ -119,7 +119,7 @@ def load_dataset(source: str | Path) -> Dataset:
     trainers.download.DownloadError
         No mirror delivered.
     """
-    return read_folder(resolve(source), name=Path(source).name)
+    return read_folder(resolve(source), name=Path(source).resolve().name)
 
 
 def resolve(source: str | Path) -> Path:

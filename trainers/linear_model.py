@@ -35,6 +35,7 @@ class LinearModel:
     classes : (K,) the label of each row.
     loss : ``multinomial`` or ``ovr``.
     l2 : regularization rate, 1 / C.
+    n_iter : steps that the solver took.
     """
 
     coef: np.ndarray
@@ -42,6 +43,7 @@ class LinearModel:
     classes: np.ndarray
     loss: str
     l2: float
+    n_iter: int
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         """Return the label of each row of ``X``, (N, P) uint8 pixels."""
@@ -70,7 +72,7 @@ class LinearModel:
             try:
                 with np.load(file, allow_pickle=False) as arrays:
                     model = cls(**{name: arrays[name] for name in cls.__dataclass_fields__})
-                model = replace(model, loss=str(model.loss), l2=float(model.l2))
+                model = replace(model, loss=str(model.loss), l2=float(model.l2), n_iter=int(model.n_iter))
                 model._check()
             except Exception as error:  # zipfile and NumPy raise a dozen types on damaged files
                 raise ModelError(
@@ -87,11 +89,13 @@ class LinearModel:
 
     def to_sklearn(self) -> Any:
         """Return the model as scikit-learn's own estimator; see `to_sklearn`."""
-        return to_sklearn(self.coef, self.intercept, self.classes, l2=self.l2, loss=self.loss)
+        return to_sklearn(
+            self.coef, self.intercept, self.classes, l2=self.l2, loss=self.loss, n_iter=self.n_iter
+        )
 
 
 def to_sklearn(
-    coef: np.ndarray, intercept: np.ndarray, classes: np.ndarray, *, l2: float, loss: str, n_iter: int = 0
+    coef: np.ndarray, intercept: np.ndarray, classes: np.ndarray, *, l2: float, loss: str, n_iter: int
 ) -> Any:
     """Return fitted coefficients as a genuine scikit-learn estimator that needs nothing of papershell.
 
@@ -103,7 +107,7 @@ def to_sklearn(
     l2 : regularization rate; the estimator's C is 1 / l2.
     loss : ``multinomial`` gives a `LogisticRegression`; so does ``ovr`` of two classes. ``ovr`` of more
         gives a `OneVsRestClassifier` of binary ones, since `LogisticRegression` would read K rows as softmax.
-    n_iter : iterations done, for ``n_iter_``.
+    n_iter : steps that the solver took, for ``n_iter_``.
     """
     if len(classes) == 2:
         difference = (coef[1] - coef[0], intercept[1] - intercept[0]) if loss == "multinomial" else None

@@ -52,8 +52,9 @@ class Sweep:
     @property
     def model(self) -> LinearModel:
         """The model of the best rate."""
-        coef, intercept = self.solution.coef[self.best], self.solution.intercept[self.best]
-        return LinearModel(coef, intercept, self.classes, self.loss, float(self.l2[self.best]))
+        found, r = self.solution, self.best
+        rate, n_iter = float(self.l2[r]), int(found.n_iter[r])
+        return LinearModel(found.coef[r], found.intercept[r], self.classes, self.loss, rate, n_iter)
 
     def rates(self) -> list[dict[str, Any]]:
         """Return one record per rate: l2, C, loss, grad_norm, n_iter, status, test_accuracy."""
@@ -117,7 +118,7 @@ def _fit(
 ) -> PathSolution:
     """All rates of all folds in one call, with a sign of life."""
     problems = len(rates) * (1 if masks is None else len(masks))
-    with progress(f"fitting {len(rates)} rates", problems) as update:
+    with progress("fitting", problems) as update:
         return fit_path(
             X,
             y,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from trainers.linear_model import LinearModel, ModelError, to_sklearn
 
-SMALL = LinearModel(np.arange(12.0).reshape(3, 4), np.zeros(3), np.array([1, 5, 9]), "ovr", 0.8)
+SMALL = LinearModel(np.arange(12.0).reshape(3, 4), np.zeros(3), np.array([1, 5, 9]), "ovr", 0.8, 9)
 
 
 def saved(tmp_path: Path) -> Path:
@@ -65,6 +65,6 @@ def test_two_classes_of_softmax_become_one_sigmoid():
     coef, intercept = np.array([[1.0, -2.0], [0.5, 3.0]]), np.array([0.25, -1.0])
     X = np.random.default_rng(3).normal(size=(50, 2))
     scores = np.exp(X @ coef.T + intercept)
-    estimator = to_sklearn(coef, intercept, np.array([3, 8]), l2=2.0, loss="multinomial")
+    estimator = to_sklearn(coef, intercept, np.array([3, 8]), l2=2.0, loss="multinomial", n_iter=9)
     np.testing.assert_allclose(estimator.predict_proba(X), scores / scores.sum(axis=1, keepdims=True))
-    assert estimator.C == 0.5
+    assert estimator.C == 0.5 and estimator.n_iter_.tolist() == [9]

@@ -56,7 +56,7 @@ def test_each_rate_reaches_the_optimum_of_its_objective_on_scaled_pixels(digits,
     for r, rate in enumerate(rates := [0.1, 1.0, 30.0]):
         result = sweep(digits, rates, loss=loss)
         coef, intercept = result.solution.coef[r], result.solution.intercept[r]
-        model = LinearModel(coef, intercept, result.classes, loss, rate)
+        model = LinearModel(coef, intercept, result.classes, loss, rate, 0)
         assert gradient(model, digits, penalize_intercept=loss == "ovr") <= TOLERANCE * (1 + 1e-9)
 
 
@@ -142,11 +142,13 @@ def test_more_folds_than_a_class_has_images_is_one_sentence(digits):
 
 
 def test_rates_that_stopped_short_are_counted_and_explained(digits, capsys):
-    y = digits.y_train.astype(int)
-    warn_unconverged(fit_path(digits.X_train, y, [1e6, 1.0, 0.1], scale=1 / 255, max_iter=5))
-    assert capsys.readouterr().err == f"2 of 3 rates: {Status.MAX_ITER.message}\n"
-    warn_unconverged(fit_path(digits.X_train, y, [1.0], scale=1 / 255))
+    problem = {"X": digits.X_train, "y": digits.y_train.astype(int), "l2": [1e6, 1.0, 0.1], "scale": 1 / 255}
+    whole = fit_path(**problem)
+    warn_unconverged(whole)
     assert capsys.readouterr().err == ""
+    warn_unconverged(fit_path(**problem, max_iter=int(whole.n_iter.min())))
+    short = np.count_nonzero(whole.n_iter > whole.n_iter.min())
+    assert capsys.readouterr().err == f"{short} of 3 rates: {Status.MAX_ITER.message}\n" and short
 
 
 @pytest.mark.parametrize("rates", [[], [-1.0], [0.0], [0.5, math.nan], [math.inf]])

@@ -1,0 +1,83 @@
+"""``papershell runs``: what was done and how it came out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orchestration.table import print_table
+
+if TYPE_CHECKING:
+    from trainers.tracking import RunRecord
+
+group = typer.Typer(help="List, show and compare runs.", no_args_is_help=True)
+
+
+def register(app: typer.Typer) -> None:
+    app.add_typer(group, name="runs")
+
+
+@group.command("list")
+def list_(
+    limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest first.")] = 20,
+) -> None:
+    """List the newest runs with their accuracy."""
+    from trainers.tracking import list_runs
+
+    rows = [
+        (
+            run.id[:8],
+            run.name,
+            run.experiment,
+            run.status.lower(),
+            f"{run.started:%Y-%m-%d %H:%M:%S}",
+            _number(run.metrics.get("regularization rate")),
+            _number(run.metrics.get("accuracy")),
+        )
+        for run in list_runs(limit)
+    ]
+    print_table(("run", "name", "experiment", "status", "started", "rate", "accuracy"), rows)
+
+
+@group.command()
+def show(run: Annotated[str, typer.Argument(help="A run's id, or how it begins.")]) -> None:
+    """Show everything that a run recorded."""
+    from trainers.tracking import get_run
+
+    found = get_run(run)
+    print(f"{found.id}  {found.name}, {found.experiment}, {found.status.lower()}, {found.started:%c}")
+    for heading, values in (("parameters", found.params), ("metrics", found.metrics)):
+        print(heading)
+        for name, value in sorted(values.items()):
+            print(f"  {name}: {value}")
+    print("files")
+    for path in found.files:
+        print(f"  {path}")
+
+
+@group.command()
+def compare(
+    runs: Annotated[list[str], typer.Argument(help="Two runs or more, by the beginning of their ids.")],
+) -> None:
+    """Show runs side by side, rows that differ in bold."""
+    from trainers.tracking import get_run
+
+    found = [get_run(run) for run in runs]
+    rows = _rows(found)
+    differing = {index for index, (_, *values) in enumerate(rows) if len(set(values)) > 1}
+    print_table(("", *(run.id[:8] for run in found)), rows, bold=differing)
+
+
+def _rows(runs: list[RunRecord]) -> list[tuple[str, ...]]:
+    params = sorted({name for run in runs for name in run.params})
+    metrics = sorted({name for run in runs for name in run.metrics})
+    return [
+        ("name", *(run.name for run in runs)),
+        *((name, *(run.params.get(name, "") for run in runs)) for name in params),
+        *((name, *(_number(run.metrics.get(name)) for run in runs)) for name in metrics),
+    ]
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.6g}"

@@ -1,0 +1,193 @@
+"""The logistic-regression trainer: its models, their files, and `python -m trainers.logreg`."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from kernels import BackendError, Status, fit_path
+from trainers.datasets import Dataset, load_dataset
+from trainers.linear_model import MODEL_STEM, LinearModel, write_model
+from trainers.logreg import main, sweep, warn_unconverged
+
+TOLERANCE = 1e-4  # fit_path's default: the largest gradient of the mean objective
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory) -> Dataset:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PAPERSHELL_CACHE", str(tmp_path_factory.mktemp("cache")))
+        return load_dataset("digits")
+
+
+@pytest.fixture(scope="module")
+def pair(digits) -> Dataset:
+    """Threes against eights: two classes whose labels are neither 0 nor 1."""
+
+    def of(X, y):
+        keep = np.isin(y, (3, 8))
+        return X[keep], y[keep]
+
+    train, test = of(digits.X_train, digits.y_train), of(digits.X_test, digits.y_test)
+    return Dataset("pair", *train, *test, (8, 8), np.array([3, 8], np.uint8))
+
+
+def gradient(model: LinearModel, data: Dataset, *, penalize_intercept: bool) -> float:
+    """Largest gradient of the mean objective, from its textbook formula on pixels 0..1."""
+    X, Y = data.X_train / 255, data.y_train[:, None] == model.classes
+    scores = X @ model.coef.T + model.intercept
+    if model.loss == "ovr":
+        residual = 1 / (1 + np.exp(-scores)) - Y
+    else:
+        weights = np.exp(scores - scores.max(axis=1, keepdims=True))
+        residual = weights / weights.sum(axis=1, keepdims=True) - Y
+    on_coef = residual.T @ X + model.l2 * model.coef
+    on_intercept = residual.sum(axis=0) + penalize_intercept * model.l2 * model.intercept
+    return max(np.abs(on_coef).max(), np.abs(on_intercept).max()) / len(X)
+
+
+@pytest.mark.parametrize("loss", ["multinomial", "ovr"])
+def test_each_rate_reaches_the_optimum_of_its_objective_on_scaled_pixels(digits, loss):
+    for r, rate in enumerate(rates := [0.1, 1.0, 30.0]):
+        result = sweep(digits, rates, loss=loss)
+        coef, intercept = result.solution.coef[r], result.solution.intercept[r]
+        model = LinearModel(coef, intercept, result.classes, loss, rate, 0)
+        assert gradient(model, digits, penalize_intercept=loss == "ovr") <= TOLERANCE * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("kind", ["digits", "pair"])
+@pytest.mark.parametrize("loss", ["multinomial", "ovr"])
+def test_the_scikit_learn_model_scores_what_the_sweep_measured(request, kind, loss):
+    data = request.getfixturevalue(kind)
+    result = sweep(data, [0.5, 8.0], loss=loss)
+    estimator = result.model.to_sklearn()
+    assert estimator.score(data.X_test / 255, data.y_test) == result.test_accuracy[result.best]
+    np.testing.assert_array_equal(estimator.predict(data.X_test / 255), result.model.predict(data.X_test))
+    np.testing.assert_allclose(estimator.predict_proba(data.X_test / 255).sum(axis=1), 1)
+    assert estimator.n_features_in_ == 64 and estimator.classes_.tolist() == data.classes.tolist()
+
+
+def test_probabilities_are_the_softmax_of_all_classes(digits):
+    model = sweep(digits, [1.0]).model
+    scores = digits.X_test / 255 @ model.coef.T + model.intercept
+    expected = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
+    actual = model.to_sklearn().predict_proba(digits.X_test / 255)
+    np.testing.assert_allclose(actual, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_one_vs_rest_agrees_with_scikit_learns_own_on_liblinear(digits):
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.multiclass import OneVsRestClassifier
+
+    ours = sweep(digits, [1.0], loss="ovr").model.to_sklearn()
+    theirs = OneVsRestClassifier(LogisticRegression(C=1, solver="liblinear", tol=1e-6, max_iter=1000))
+    theirs.fit(digits.X_train / 255, digits.y_train)
+    assert type(ours) is type(theirs)
+    X = digits.X_test / 255
+    np.testing.assert_array_equal(ours.predict(X), theirs.predict(X))
+    np.testing.assert_array_equal(ours.label_binarizer_.classes_, theirs.label_binarizer_.classes_)
+
+
+def test_a_pickled_model_needs_scikit_learn_alone(digits, tmp_path):
+    for loss in ("multinomial", "ovr"):
+        write_model(tmp_path, sweep(digits, [1.0], loss=loss).model, {})
+        np.save(tmp_path / "X.npy", digits.X_test / 255)
+        script = (
+            "import sys; sys.modules.update(dict.fromkeys(['kernels', 'trainers', 'orchestration']))\n"
+            f"import joblib, numpy; model = joblib.load('{MODEL_STEM}.pkl')\n"
+            "print(type(model).__module__, *model.predict(numpy.load('X.npy')))"
+        )
+        done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
+        module, *labels = done.stdout.split()
+        assert module.startswith("sklearn.") and done.stderr == ""
+        expected = LinearModel.load(tmp_path / f"{MODEL_STEM}.npz").predict(digits.X_test)
+        assert labels == [str(label) for label in expected]
+
+
+def test_the_best_is_the_most_accurate_and_of_equals_the_largest_rate(digits):
+    result = sweep(digits, [100.0, 0.5, 0.5, 1e-2])
+    accuracy = result.test_accuracy
+    equals = [rate for rate, a in zip(result.l2, accuracy, strict=True) if a == accuracy.max()]
+    assert result.l2[result.best] == max(equals)
+    assert result.rates()[0].keys() == {"l2", "C", "loss", "grad_norm", "n_iter", "status", "test_accuracy"}
+    assert result.rates()[0]["C"] == 0.01 and result.rates()[0]["status"] == "converged"
+
+
+def test_cross_validation_chooses_by_images_that_a_fold_did_not_train_on(digits):
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedKFold, cross_val_score
+    from threadpoolctl import threadpool_limits
+
+    rates = [0.1, 10.0, 1000.0]
+    result = sweep(digits, rates, folds=3)
+    X, y = digits.X_train / 255, digits.y_train
+    cv = StratifiedKFold(3, shuffle=True, random_state=42)
+    for r, rate in enumerate(rates):
+        with threadpool_limits(1):  # many small products: a second thread costs more than it brings
+            peer = cross_val_score(LogisticRegression(C=1 / rate, tol=TOLERANCE, max_iter=1000), X, y, cv=cv)
+        # two solutions within the tolerance may disagree on an image at the border of two classes
+        assert abs(result.cv_accuracy[r] - peer.mean()) <= 3 / len(y)
+    assert result.best == int(np.argmax(result.cv_accuracy))
+    alone = sweep(digits, rates)
+    np.testing.assert_array_equal(result.test_accuracy, alone.test_accuracy)
+    assert result.rates()[0].keys() - alone.rates()[0].keys() == {"cv_accuracy"}
+
+
+def test_more_folds_than_a_class_has_images_is_one_sentence(digits):
+    with pytest.raises(ValueError, match="1000 folds need as many images of each class"):
+        sweep(digits, [1.0], folds=1000)
+
+
+def test_rates_that_stopped_short_are_counted_and_explained(digits, capsys):
+    problem = {"X": digits.X_train, "y": digits.y_train.astype(int), "l2": [1e6, 1.0, 0.1], "scale": 1 / 255}
+    whole = fit_path(**problem)
+    warn_unconverged(whole)
+    assert capsys.readouterr().err == ""
+    warn_unconverged(fit_path(**problem, max_iter=int(whole.n_iter.min())))
+    short = np.count_nonzero(whole.n_iter > whole.n_iter.min())
+    assert capsys.readouterr().err == f"{short} of 3 rates: {Status.MAX_ITER.message}\n" and short
+
+
+@pytest.mark.parametrize("rates", [[], [-1.0], [0.0], [0.5, math.nan], [math.inf]])
+def test_rates_that_cannot_be_are_one_sentence(digits, rates):
+    with pytest.raises(ValueError, match="regularization rate"):
+        sweep(digits, rates)
+
+
+def test_an_absent_back_end_is_an_error_and_not_another_one(digits):
+    with pytest.raises(BackendError, match="abacus"):
+        sweep(digits, [1.0], backend="abacus")
+
+
+def test_the_trainer_prints_and_records_the_walk_throughs_metrics(project, capsys, monkeypatch):
+    monkeypatch.setenv("PAPERSHELL_CACHE", str(project / "cache"))
+    main(["--data-folder", "digits", "--regularization", "0.8", "--out", "out"])
+    record = json.loads((project / "out" / f"{MODEL_STEM}.json").read_text())
+    accuracy = record["rates"][0]["test_accuracy"]
+    assert capsys.readouterr().out.splitlines()[-1] == str({"regularization rate": 0.8, "accuracy": accuracy})
+    assert record["arguments"]["loss"] == "ovr" and record["seed"] == 42
+    assert accuracy > 0.9
+
+
+def test_the_trainer_runs_as_a_module_without_a_cloud_sdk(project):
+    script = (
+        "import sys, runpy; sys.argv = ['x', '--data-folder', 'nowhere']\n"
+        "try: runpy.run_module('trainers.logreg', run_name='__main__')\n"
+        "finally: print(sorted({m.split('.')[0] for m in sys.modules} & {'azureml', 'mlflow', 'torch'}))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 1 and done.stdout.strip() == "[]"
+    assert done.stderr.startswith("error: there is no folder nowhere") and done.stderr.count("\n") == 1
+
+
+@pytest.mark.mnist
+def test_mnist_gives_the_walk_throughs_accuracy(mnist_folder, monkeypatch):
+    """0.9202 at C = 1 is what the walk-through prints; 0.9202 and 0.9193 are the optima at 0.8 and 0.5."""
+    monkeypatch.setenv("PAPERSHELL_DATA", str(mnist_folder))
+    result = sweep(load_dataset("mnist"), [1.0, 0.8, 0.5], loss="ovr")
+    np.testing.assert_array_almost_equal(result.test_accuracy, [0.9202, 0.9202, 0.9193], decimal=3)

@@ -147,7 +147,8 @@ class Engine(FloatEngine):
 
     def __init__(self, samples: Samples):
         super().__init__(samples, np)
-        self.pool = ThreadPoolExecutor(cpu_count(), initializer=self.start_thread)
+        self.threads = cpu_count()
+        self.pool = ThreadPoolExecutor(self.threads, initializer=self.start_thread)
 
     def start_thread(self) -> None:
         """Prepare a thread of the pool."""

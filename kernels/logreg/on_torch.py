@@ -12,10 +12,10 @@ from kernels.backends import has_matrix_units
 from kernels.logreg import on_numba
 from kernels.logreg.products import (
     LARGEST_INTEGER_SUM,
+    Candidates,
     FloatEngine,
     Grade,
     Samples,
-    add_up,
     join_digits,
     largest_fixed_point,
     split_digits,
@@ -44,6 +44,20 @@ def integer_products_are_exact() -> bool:
         return False
     exact = np.array_equal(product[:, 0], X.astype(np.int64).sum(axis=1) * 127)
     return exact and np.array_equal(transposed[:, 0], X.astype(np.int64).sum(axis=0) * -128)
+
+
+class ByteCandidates(Candidates):
+    """Candidates rounded to bytes, each coordinate relative to its largest; their Gram matrices are exact."""
+
+    def __init__(self, rows: np.ndarray):
+        super().__init__(np, rows)
+        self.unit = np.maximum(np.abs(rows).max(axis=0), np.finfo(np.float32).tiny) / 127.0
+        self.bytes = np.rint(rows / self.unit).astype(np.int8)
+
+    def gram(self, index: np.ndarray) -> np.ndarray:
+        """See `Candidates.gram`."""
+        drawn = torch.from_numpy(self.bytes[index])
+        return torch._int_mm(drawn.T, drawn).numpy() * np.outer(self.unit, self.unit).astype(np.float64)
 
 
 class IntegerEngine(on_numba.Engine):
@@ -84,11 +98,15 @@ class IntegerEngine(on_numba.Engine):
             )
 
         blocks = self.blocks(digits.shape[1] * 4)
-        value, sums, total = add_up(self.map(block, blocks))
+        value, sums, total = self.total(block, blocks)
         gradient = np.empty((A * K, self.width))
         gradient[:, :P] = join_digits(sums, pieces).T * (unit_out * self.samples.scale)
         gradient[:, P:] = total[:, None]
         return value, gradient.reshape(theta.shape)
+
+    def candidates(self, V, step):
+        """See `FloatEngine.candidates`."""
+        return ByteCandidates(self.project(V, step))
 
     def project(self, V, step=1):
         """See `FloatEngine.project`; with 16 bits of ``V`` relative to each column's largest."""

@@ -118,6 +118,24 @@ FLOAT32 = Grade("float32", 1e-6, 1e-9)
 FLOAT64 = Grade("float64", 0.0, 1e-15)
 
 
+@dataclass
+class Candidates:
+    """Samples (n, Q) float32 in a few coordinates, of which Gram matrices are wanted."""
+
+    xp: ModuleType
+    rows: Array
+
+    def gram(self, index: np.ndarray) -> Array:
+        """Return the sum of x x' (Q, Q) over the rows ``index``, in float64."""
+        drawn = self.rows[index]
+        return self.xp.astype(drawn.T @ drawn, self.xp.float64)
+
+    def weighted_gram(self, weight: Array) -> Array:
+        """Return the weighted sum of x x' (Q, Q) over all rows, in float64."""
+        rows = self.xp.astype(self.rows, self.xp.float64)
+        return (rows.T * weight) @ rows
+
+
 class FloatEngine:
     """The products by BLAS on blocks of rows, for any array namespace; the base of every engine.
 
@@ -129,6 +147,7 @@ class FloatEngine:
     """
 
     grades: tuple[Grade, ...] = (FLOAT32, FLOAT64)  # of the first passes, ..., of the last, float64 in all
+    threads = 1
     passes_per_check = (
         1  # passes between two looks at which problems are done; each look waits for the device
     )
@@ -151,9 +170,18 @@ class FloatEngine:
         """Apply ``function`` to ``items``, in order; engines with threads use them here."""
         return map(function, items)
 
+    def total(self, function: Callable[[slice], tuple[Array, ...]], blocks: list[slice]) -> list[Array]:
+        """Return the sums of what ``function`` returns for each block; every thread adds up its own."""
+        shares = [blocks[worker :: self.threads] for worker in range(min(self.threads, len(blocks)))]
+        return add_up(self.map(lambda share: add_up(map(function, share)), shares))
+
     def blocks(self, bytes_per_row: int, step: int = 1) -> list[slice]:
         """Cut every ``step``-th row so that ``bytes_per_row`` of work space each stay in the cache."""
-        rows = step * min(max(256, BLOCK_BYTES // bytes_per_row), LARGEST_INTEGER_SUM)
+        most = step * min(max(256, BLOCK_BYTES // bytes_per_row), LARGEST_INTEGER_SUM)
+        count = -(-self.X.shape[0] // most)
+        if count > 1:
+            count += -count % self.threads
+        rows = step * -(-self.X.shape[0] // (step * count))
         return [slice(first, first + rows, step) for first in range(0, self.X.shape[0], rows)]
 
     def rows(self, index: slice | Array, dtype: Any) -> Array:
@@ -179,7 +207,7 @@ class FloatEngine:
             loss, D, total = self.residual(X @ W.T, bias, index, theta.shape[:2], fold)
             return loss, xp.astype(D.T @ X, xp.float64), total
 
-        value, gradient, total = add_up(self.map(block, self.blocks(W.shape[0] * 8)))
+        value, gradient, total = self.total(block, self.blocks(W.shape[0] * 8))
         edge = total[:, None][:, : self.width - P]
         return value, xp.concat([gradient * self.samples.scale, edge], axis=1).reshape(theta.shape)
 
@@ -211,6 +239,10 @@ class FloatEngine:
         blocks = self.blocks(W.shape[0] * 8, step)
         parts = self.map(lambda index: self.rows(index, xp.float32) @ W.T + bias, blocks)
         return xp.concat(list(parts))
+
+    def candidates(self, V: Array, step: int) -> Candidates:
+        """Return every ``step``-th sample in the coordinates ``V`` (P + 1, Q)."""
+        return Candidates(self.xp, self.project(V, step))
 
     def gram(self, index: slice | Array = slice(None)) -> tuple[Array, int]:
         """Return sum_i x_i x_i' (P + 1, P + 1) in float64 over the rows ``index``, scaled, and their number."""

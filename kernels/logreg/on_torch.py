@@ -87,22 +87,17 @@ class IntegerEngine(on_numba.Engine):
         def block(index: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             Z = torch._int_mm(self.bytes[index], weights).numpy()
             D, loss, total = np.empty(Z.shape, np.int8), np.zeros(A), np.zeros(bias.size)
-            y, weight, ovr = self.y[index], self.weight[:, index], self.samples.loss == "ovr"
-            on_numba._residual_of_digits(
-                Z, pieces, unit, bias, y, weight, fold, K, ovr, unit_out, D, loss, total
-            )
-            return (
-                loss,
-                torch._int_mm(self.bytes[index].T, torch.from_numpy(D)).numpy().astype(np.float64),
-                total,
-            )
+            y, weight, ovr = self.y[index], self.weight[index][:, fold], self.samples.loss == "ovr"
+            on_numba._residual_of_digits(Z, pieces, unit, bias, y, weight, ovr, unit_out, D, loss, total)
+            sums = torch._int_mm(self.bytes[index].T, torch.from_numpy(D)).numpy()
+            return loss, sums.astype(np.float64), total
 
         blocks = self.blocks(digits.shape[1] * 4)
         value, sums, total = self.total(block, blocks)
         gradient = np.empty((A * K, self.width))
         gradient[:, :P] = join_digits(sums, pieces).T * (unit_out * self.samples.scale)
         gradient[:, P:] = total[:, None]
-        return value, gradient.reshape(theta.shape)
+        return value, self.by_problem(gradient, theta.shape)
 
     def candidates(self, V, step):
         """See `FloatEngine.candidates`."""
@@ -110,7 +105,7 @@ class IntegerEngine(on_numba.Engine):
 
     def project(self, V, step=1):
         """See `FloatEngine.project`; with 16 bits of ``V`` relative to each column's largest."""
-        W, bias = self.columns(V.T)
+        W, bias = self.columns(V.T[None])
         digits, unit = split_digits(W.T, PROJECTION_PIECES)
         weights = torch.from_numpy(digits)
 

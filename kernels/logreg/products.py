@@ -155,7 +155,7 @@ class FloatEngine:
     def __init__(self, samples: Samples, xp: ModuleType, device: Any = None):
         self.xp, self.samples = xp, samples
         self.on_device = {} if device is None else {"device": device}
-        self.X, self.y, self.weight = map(self.array, (samples.X, samples.y, samples.weight))
+        self.X, self.y, self.weight = map(self.array, (samples.X, samples.y, samples.weight.T.copy()))
         self.width = samples.X.shape[1] + samples.fit_intercept
 
     def array(self, values: np.ndarray) -> Array:
@@ -209,22 +209,27 @@ class FloatEngine:
 
         value, gradient, total = self.total(block, self.blocks(W.shape[0] * 8))
         edge = total[:, None][:, : self.width - P]
-        return value, xp.concat([gradient * self.samples.scale, edge], axis=1).reshape(theta.shape)
+        return value, self.by_problem(xp.concat([gradient * self.samples.scale, edge], axis=1), theta.shape)
 
     def columns(self, theta: Array) -> tuple[Array, Array]:
-        """Return theta as weights of raw pixels (C, P) and intercepts (C,)."""
-        flat, P = theta.reshape(-1, theta.shape[-1]), self.X.shape[1]
+        """Return theta as weights of raw pixels (C, P) and intercepts (C,), class by class: C = K x A."""
+        flat, P = self.xp.moveaxis(theta, 0, 1).reshape(-1, theta.shape[-1]), self.X.shape[1]
         bias = flat[:, P] if self.samples.fit_intercept else 0 * flat[:, 0]
         return flat[:, :P] * self.samples.scale, bias
+
+    def by_problem(self, columns: Array, shape: tuple[int, int, int]) -> Array:
+        """Return what belongs to the columns (C, P + 1) as (A, K, P + 1)."""
+        A, K, width = shape
+        return self.xp.moveaxis(columns.reshape(K, A, width), 0, 1)
 
     def residual(self, Z: Array, bias: Array, index: slice, shape: tuple[int, int], fold: Array) -> tuple:
         """Return loss (A,), residual (n, C) in the dtype of ``Z`` and its sum over the rows (C,)."""
         xp = self.xp
-        logits = (xp.astype(Z, xp.float64) + bias).reshape(-1, *shape)
-        loss, D = value_and_residual(
-            xp, logits, self.onehot(index), self.weight[fold][:, index].T, self.samples.loss
-        )
-        D = D.reshape(Z.shape)
+        A, K = shape
+        logits = xp.moveaxis((xp.astype(Z, xp.float64) + bias).reshape(-1, K, A), 1, 2)
+        weight = self.weight[index][:, fold]
+        loss, D = value_and_residual(xp, logits, self.onehot(index), weight, self.samples.loss)
+        D = xp.moveaxis(D, 2, 1).reshape(Z.shape)
         return loss, xp.astype(D, Z.dtype), xp.sum(D, axis=0)
 
     def onehot(self, index: slice) -> Array:
@@ -235,7 +240,7 @@ class FloatEngine:
     def project(self, V: Array, step: int = 1) -> Array:
         """Return every ``step``-th sample, scaled, times ``V`` (P + 1, Q), as (n, Q) float32."""
         xp = self.xp
-        W, bias = (xp.astype(part, xp.float32) for part in self.columns(V.T))
+        W, bias = (xp.astype(part, xp.float32) for part in self.columns(V.T[None]))
         blocks = self.blocks(W.shape[0] * 8, step)
         parts = self.map(lambda index: self.rows(index, xp.float32) @ W.T + bias, blocks)
         return xp.concat(list(parts))

@@ -124,8 +124,10 @@ class IntegerEngine(on_numba.Engine):
 
         return np.concatenate(list(self.map(block, self.blocks(digits.shape[1] * 4, step))))
 
-    def covariance(self, index):
-        """See `FloatEngine.covariance`; from the exact Gram matrix."""
+    def covariance(self, index, share):
+        """See `FloatEngine.covariance`; from the exact Gram matrix where the rows weigh the same."""
+        if np.ptp(share):
+            return super().covariance(index, share)
         rows, scale = self.X[index], self.samples.scale
         mean = rows.mean(axis=0, dtype=np.float64) * float(self.samples.fit_intercept)
         return (integer_gram(rows) / len(rows) - np.outer(mean, mean)) * scale**2, mean * scale

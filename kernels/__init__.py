@@ -4,5 +4,7 @@ Shape letters, the same everywhere: N samples, P features, K classes, R rates, F
 """
 
 from kernels.backends import BackendError, available_backends
+from kernels.idx import IdxError, read_idx, write_idx
+from kernels.normalize import normalize
 
-__all__ = ["BackendError", "available_backends"]
+__all__ = ["BackendError", "IdxError", "available_backends", "normalize", "read_idx", "write_idx"]

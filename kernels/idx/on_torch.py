@@ -1,0 +1,21 @@
+"""Byte order with PyTorch, on the CUDA device where there is one."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+
+def decode(data: np.ndarray, dtype: np.dtype, shape: tuple[int, ...]) -> torch.Tensor:
+    """Return big-endian elements as a native tensor of ``shape``, after one upload of ``data``.
+
+    Parameters
+    ----------
+    data : (bytes,) uint8, aligned, owned by the result from here on.
+    dtype : element type as on disk.
+    shape : of the result; its size is that of ``data``.
+    """
+    raw = torch.from_numpy(data).to("cuda" if torch.cuda.is_available() else "cpu")
+    if not dtype.isnative:
+        raw = raw.view(data.size // dtype.itemsize, dtype.itemsize).flip(1).view(-1)
+    return raw.view(getattr(torch, dtype.name)).view(shape)

@@ -1,0 +1,95 @@
+"""The command ``papershell``: what exists, how errors look, and nothing else.
+
+Every group of subcommands is a module of `orchestration.commands` with a function ``register(app)``;
+adding one is a line in `GROUPS`. Such a module imports typer only, and what a subcommand needs when it runs.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import re
+import sys
+import traceback
+from collections.abc import Sequence
+from itertools import takewhile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+GROUPS = ("sweep", "train", "predict", "data", "runs", "models", "backends")
+
+SWALLOWS_VALUES = "--regularization"
+_NUMBER = re.compile(r"[-+]?[.\d][-+.:\deE]*")
+
+app = typer.Typer(
+    name="papershell",
+    help="Train image classifiers: a fast compute core under a thin shell.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback()
+def _root(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """Train image classifiers: a fast compute core under a thin shell."""
+
+
+for _group in GROUPS:
+    importlib.import_module(f"orchestration.commands.{_group}").register(app)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command; exit with 0 (done), 1 (failed) or 2 (wrong use).
+
+    An error is one sentence on stderr; ``--debug``, anywhere on the line, adds the traceback.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in arguments
+    try:
+        _refuse_shadowed_packages()
+        app(_join_values([word for word in arguments if word != "--debug"]))
+    except KeyboardInterrupt:
+        sys.exit("interrupted")
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        known = isinstance(error, (ValueError, OSError, RuntimeError))
+        hint = "" if known or debug else f" (unexpected {type(error).__name__}; --debug shows where)"
+        print(f"error: {error}{hint}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _refuse_shadowed_packages() -> None:
+    """Our top-level names are generic; another distribution's `kernels` may stand before ours."""
+    ours = Path(__file__).resolve().parent.parent
+    for name in ("kernels", "trainers"):
+        found = importlib.util.find_spec(name)
+        folders = list(found.submodule_search_locations or [found.origin]) if found else []
+        if str(ours / name) not in [str(Path(str(folder)).resolve()) for folder in folders]:
+            where = folders[0] if folders else "nowhere"
+            raise RuntimeError(
+                f"the package `{name}` that Python finds ({where}) is not papershell's; "
+                f"install papershell into an environment of its own"
+            )
+
+
+def _join_values(arguments: list[str]) -> list[str]:
+    """Make one value of the numbers after ``--regularization``: an option takes a fixed number of them."""
+    joined: list[str] = []
+    rest = iter(arguments)
+    for word in rest:
+        joined.append(word)
+        if word == SWALLOWS_VALUES:
+            following = list(rest)
+            values = list(takewhile(_NUMBER.fullmatch, following))
+            joined += [" ".join(values)] * bool(values) + _join_values(following[len(values) :])
+    return joined
+
+
+if __name__ == "__main__":
+    main()

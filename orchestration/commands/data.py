@@ -1,0 +1,70 @@
+"""``papershell data``: fetch, look at and verify data sets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+SOURCE = Annotated[str, typer.Argument(help="digits, mnist, or a folder of IDX files.")]
+
+
+def register(app: typer.Typer) -> None:
+    group = typer.Typer(help="Fetch, look at and verify data sets.", no_args_is_help=True)
+    for command in (fetch, show, verify):
+        group.command()(command)
+    app.add_typer(group, name="data")
+
+
+def fetch(
+    name: Annotated[str, typer.Argument(help="The data set: mnist.")] = "mnist",
+    data_folder: Annotated[Path | None, typer.Option(help="Where it goes (default: data/NAME).")] = None,
+) -> None:
+    """Download a data set, verified by SHA-256; a broken download continues where it stopped."""
+    from trainers import datasets
+
+    for path in datasets.fetch(name, data_folder):
+        print(f"{path}  {path.stat().st_size:,} bytes, verified")
+
+
+def show(
+    source: SOURCE = "digits",
+    out: Annotated[Path, typer.Option(help="Where the picture of 30 samples goes.")] = Path("samples.png"),
+) -> None:
+    """Print shapes and class counts; draw 30 random images with their labels."""
+    import numpy as np
+    from rich.console import Console
+    from rich.table import Table
+
+    from trainers.datasets import load_dataset
+    from trainers.figures import draw_samples
+
+    data = load_dataset(source)
+    shape = " x ".join(map(str, data.image_shape))
+    table = Table(title=f"{data.name}: images {shape}, bytes", title_justify="left")
+    for heading in ("class", "train", "test"):
+        table.add_column(heading, justify="right")
+    for label in data.classes:
+        counts = [f"{np.count_nonzero(y == label):,}" for y in (data.y_train, data.y_test)]
+        table.add_row(str(label), *counts)
+    table.add_row("all", f"{len(data.y_train):,}", f"{len(data.y_test):,}", style="bold")
+    Console().print(table)
+    draw_samples(out, data.X_train.reshape(-1, *data.image_shape), data.y_train)
+    print(f"wrote {out}")
+
+
+def verify(source: SOURCE = "mnist") -> None:
+    """Decode every file, check that they fit together, and compare digests with the published ones."""
+    from trainers.datasets import DataError, check_digests, read_folder, resolve
+
+    folder = resolve(source)
+    verdicts = {True: "the published file", False: "NOT the published file", None: "no published digest"}
+    checked = check_digests(source, folder)
+    for path, published in checked.items():
+        print(f"{path}  {verdicts[published]}")
+    if False in checked.values():
+        raise DataError(f"{source} is not the published data set; `papershell data fetch` replaces the file")
+    data = read_folder(folder, name=source)
+    images = f"{len(data.X_train):,} + {len(data.X_test):,} images"
+    print(f"{source} is whole: {images}, {len(data.classes)} classes")

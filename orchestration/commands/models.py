@@ -1,0 +1,53 @@
+"""``papershell models``: the registry of trained models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+group = typer.Typer(help="List, register and download models.", no_args_is_help=True)
+
+
+def register(app: typer.Typer) -> None:
+    app.add_typer(group, name="models")
+
+
+@group.command("list")
+def list_() -> None:
+    """List every version of every registered model, newest first."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from trainers.tracking import list_models
+
+    table = Table("name", "id", "version", "registered")
+    for model in list_models():
+        table.add_row(model.name, model.id, model.version, f"{model.created:%Y-%m-%d %H:%M:%S}")
+    Console().print(table)
+
+
+@group.command("register")
+def register_(
+    name: Annotated[str, typer.Argument(help="The name to register under, as in sklearn_mnist.")],
+    files: Annotated[list[Path], typer.Argument(help="The model's files.", exists=True, dir_okay=False)],
+) -> None:
+    """Register files as the next version of a model."""
+    from trainers.tracking import register_model
+
+    if model := register_model(name, files):
+        print(f"registered {model.name}, id {model.id}, version {model.version}")
+
+
+@group.command()
+def download(
+    name: Annotated[str, typer.Argument(help="The registered name.")],
+    version: Annotated[str | None, typer.Option(help="Which version (default: the newest).")] = None,
+    out: Annotated[Path, typer.Option(help="Where the files go.")] = Path("model"),
+) -> None:
+    """Copy the files of a registered model into a folder."""
+    from trainers.tracking import download_model
+
+    for path in download_model(name, version, out):
+        print(f"wrote {path}")

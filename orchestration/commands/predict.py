@@ -1,0 +1,52 @@
+"""``papershell predict``: labels for images, from a model file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(predict)
+
+
+def predict(
+    model: Annotated[Path, typer.Argument(help="A model file: .npz, or .pkl with --trust-pickle.")],
+    images: Annotated[Path, typer.Argument(help="An IDX file of images.")],
+    labels: Annotated[Path | None, typer.Option(help="An IDX file of labels, to measure accuracy.")] = None,
+    out: Annotated[Path, typer.Option(help="Where the predictions go.")] = Path("predictions.csv"),
+    trust_pickle: Annotated[
+        bool, typer.Option("--trust-pickle", help="Load a .pkl: it can run any code, so trust its source.")
+    ] = False,
+) -> None:
+    """Write the predicted label of every image to a CSV file."""
+    from trainers.checkpoint import write_atomic
+    from trainers.datasets import read_images, read_labels
+
+    pixels = read_images(images)
+    predicted = _predict(model, pixels.reshape(len(pixels), -1), trust_pickle)
+    with write_atomic(out) as file:
+        file.write(b"image,label\n")
+        file.writelines(f"{index},{label}\n".encode() for index, label in enumerate(predicted))
+    print(f"wrote {len(predicted):,} predictions to {out}")
+    if labels:
+        truth = read_labels(labels, len(predicted))
+        print(f"accuracy {(predicted == truth).mean():.4f}")
+
+
+def _predict(path: Path, X: np.ndarray, trust_pickle: bool) -> np.ndarray:
+    from trainers.logreg import PIXEL_SCALE, LinearModel, ModelError
+
+    if path.suffix != ".pkl":
+        return LinearModel.load(path).predict(X)
+    if not trust_pickle:
+        safe = path.with_suffix(".npz")
+        raise ModelError(f"{path} can run any code when loaded; use {safe}, or add --trust-pickle")
+    import joblib
+
+    return joblib.load(path).predict(X * PIXEL_SCALE)

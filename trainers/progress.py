@@ -1,0 +1,63 @@
+"""Progress of long work: a bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+PLAIN_INTERVAL_S = 5.0
+
+Update = Callable[[float, str], None]
+
+
+@contextmanager
+def progress(description: str, total: float | None) -> Iterator[Update]:
+    """Show how far some work is, on stderr.
+
+    Parameters
+    ----------
+    description : what is being done, as in ``downloading train-images.gz``.
+    total : the amount that is all of it, in the caller's unit; None where nobody knows.
+
+    Yields
+    ------
+    update : call it as ``update(completed, note)``. A terminal shows a bar and the note; elsewhere a
+        line appears at most every `PLAIN_INTERVAL_S` seconds, so that logs stay readable.
+    """
+    if sys.stderr.isatty():
+        with _bar(description, total) as update:
+            yield update
+    else:
+        yield _lines(description, total)
+
+
+@contextmanager
+def _bar(description: str, total: float | None) -> Iterator[Update]:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(description, total=total, note="")
+        yield lambda completed, note: bar.update(task, completed=completed, note=note)
+
+
+def _lines(description: str, total: float | None) -> Update:
+    last_s = time.monotonic()
+
+    def update(completed: float, note: str) -> None:
+        nonlocal last_s
+        if time.monotonic() - last_s < PLAIN_INTERVAL_S:
+            return
+        last_s = time.monotonic()
+        share = f" {completed / total:.0%}" if total else ""
+        print(f"{description}:{share} {note}", file=sys.stderr, flush=True)
+
+    return update

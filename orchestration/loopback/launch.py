@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from orchestration.loopback.service import Identity, Options
 
 SERVICE_FILE = "service.json"
+IDENTITY_FILE = "identity.json"
 _START_TIMEOUT_S = 30.0
 _PING_TIMEOUT_S = 5.0
 _IDLE_POLL_S = 1.0
@@ -66,7 +67,7 @@ def _identity(root: Path) -> Identity:
     """Return what makes the workspace of ``root`` this one, made on first use."""
     from orchestration.loopback.service import Identity
 
-    path = root / "identity.json"
+    path = root / IDENTITY_FILE
     if not path.exists():
         write_json(path, {"workspace_id": str(uuid.uuid4()), "key": secrets.token_hex(32), "port": 0})
     document = _read_json(path)
@@ -127,7 +128,7 @@ def serve(root: Path, *, port: int = 0, options: Options | None = None, idle_s: 
         if port and not port_is_free(port):
             raise OrchestrationError(f"port {port} of 127.0.0.1 is taken; choose another")
         server = Server(service, server_context(root / "tls"), port)
-        write_json(root / "identity.json", asdict(replace(identity, port=server.server_port)))
+        write_json(root / IDENTITY_FILE, asdict(replace(identity, port=server.server_port)))
         service.runner.recover()
         config = {
             "subscription_id": SUBSCRIPTION,

@@ -85,9 +85,10 @@ def create(call: Call, name: str) -> Response:
     """Begin to create a cluster."""
     body = call.json()
     wanted = call.field(call.field(body, "properties"), "properties")
-    size = str(call.field(wanted, "vmSize")).upper()
-    if size not in vm_sizes.SIZES:
-        raise http.BadRequest(f"VM size {size} is unknown; choose one of {', '.join(vm_sizes.SIZES)}")
+    size = str(call.field(wanted, "vmSize"))
+    if vm_sizes.find(size) is None:
+        similar = ", ".join(vm_sizes.similar(size))
+        raise http.BadRequest(f"VM size {size} is unknown; similar ones: {similar}")
     cluster = {
         "name": name, "tags": body.get("tags"), "description": body["properties"].get("description"),
         "vmSize": size, "vmPriority": wanted.get("vmPriority") or "Dedicated",

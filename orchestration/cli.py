@@ -60,8 +60,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
             traceback.print_exc()
         known = isinstance(error, (ValueError, OSError, RuntimeError))
         hint = "" if known or debug else f" (unexpected {type(error).__name__}; --debug shows where)"
-        print(f"error: {error}{hint}", file=sys.stderr)
+        print(f"error: {_sentence(error)}{hint}", file=sys.stderr)
         sys.exit(1)
+
+
+def _sentence(error: Exception) -> str:
+    """The system's own errors come with a number that helps nobody."""
+    named = isinstance(error, OSError) and error.strerror and error.filename
+    return f"{error.filename}: {error.strerror}" if named else str(error)  # type: ignore[attr-defined]
 
 
 def _refuse_shadowed_packages() -> None:
@@ -69,9 +75,9 @@ def _refuse_shadowed_packages() -> None:
     ours = Path(__file__).resolve().parent.parent
     for name in ("kernels", "trainers"):
         found = importlib.util.find_spec(name)
-        folders = list(found.submodule_search_locations or [found.origin]) if found else []
-        if str(ours / name) not in [str(Path(str(folder)).resolve()) for folder in folders]:
-            where = folders[0] if folders else "nowhere"
+        folders = [Path(folder).resolve() for folder in (found and found.submodule_search_locations) or ()]
+        if ours / name not in folders:
+            where = folders[0] if folders else "no folder"
             raise RuntimeError(
                 f"the package `{name}` that Python finds ({where}) is not papershell's; "
                 f"install papershell into an environment of its own"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -31,3 +33,28 @@ def cuda() -> None:
 
     if not is_available("cupy"):
         skip_or_fail("PAPERSHELL_REQUIRE_GPU", available_backends()["cupy"])
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path | None:
+    """A tracking store without runs; to make its tables takes seconds, to copy them does not."""
+    if importlib.util.find_spec("mlflow") is None:
+        return None
+    from trainers import tracking
+
+    folder = tmp_path_factory.mktemp("store")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        tracking.list_runs()
+    return folder / tracking.STORE_FOLDER
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_store: Path | None) -> Path:
+    """A current folder that holds nothing but an empty tracking store."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    if empty_store:
+        shutil.copytree(empty_store, tmp_path / empty_store.name)
+    return tmp_path

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,7 @@ from trainers.checkpoint import write_atomic
 SAMPLE_COLUMNS, SAMPLE_ROWS = 10, 3
 
 
-def draw_accuracy(
-    path: Path, rates: Sequence[float], accuracy: Sequence[float], best: int, title: str
-) -> None:
+def draw_accuracy(path: Path, rates: np.ndarray, accuracy: np.ndarray, best: int, title: str) -> None:
     """Draw test accuracy against regularization rate into the PNG file ``path``.
 
     Parameters

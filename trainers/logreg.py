@@ -118,12 +118,11 @@ def to_sklearn(
         return _sklearn_model(coef, intercept, classes, l2, n_iter)
     from sklearn.linear_model import LogisticRegression
     from sklearn.multiclass import OneVsRestClassifier
-    from sklearn.preprocessing import LabelBinarizer
 
     rest = OneVsRestClassifier(LogisticRegression(C=1 / l2, random_state=SEED))
+    rest.fit(np.zeros((len(classes), 1)), classes)  # sets what this version of scikit-learn wants set
     rows = zip(coef[:, None], intercept[:, None], strict=True)
     rest.estimators_ = [_sklearn_model(row, offset, np.array([0, 1]), l2, n_iter) for row, offset in rows]
-    rest.label_binarizer_ = LabelBinarizer(sparse_output=True).fit(classes)
     rest.n_features_in_ = coef.shape[1]
     return rest
 

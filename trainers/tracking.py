@@ -94,7 +94,7 @@ def start_run(experiment: str, name: str) -> Iterator[Recorder]:
         and has said so in one line.
     """
     if "AZUREML_RUN_ID" in os.environ:
-        yield _AzureRecorder(importlib.import_module("azureml.core").Run.get_context())
+        yield _AzureRecorder(importlib.import_module("azureml.core").Run.get_context(allow_offline=False))
     elif importlib.util.find_spec("mlflow") is None:
         print("nothing is recorded: pip install 'papershell[track]' adds MLflow", file=sys.stderr)
         yield _NoRecorder()

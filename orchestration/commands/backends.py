@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import typer
 
+from orchestration.table import print_table
+
 
 def register(app: typer.Typer) -> None:
     app.command()(backends)
@@ -11,13 +13,8 @@ def register(app: typer.Typer) -> None:
 
 def backends() -> None:
     """List the compute back ends, each with its device or the reason why it is absent."""
-    from rich.console import Console
-    from rich.table import Table
-
     from kernels import available_backends
     from kernels.backends import is_available
 
-    table = Table("back end", "usable", "device, or why not")
-    for name, description in available_backends().items():
-        table.add_row(name, "yes" if is_available(name) else "no", description)
-    Console().print(table)
+    rows = [(name, "yes" if is_available(name) else "no", why) for name, why in available_backends().items()]
+    print_table(("back end", "usable", "device, or why not"), rows)

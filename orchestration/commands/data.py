@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from orchestration.table import print_table
+
 SOURCE = Annotated[str, typer.Argument(help="digits, mnist, or a folder of IDX files.")]
 
 
@@ -34,22 +36,17 @@ def show(
 ) -> None:
     """Print shapes and class counts; draw 30 random images with their labels."""
     import numpy as np
-    from rich.console import Console
-    from rich.table import Table
 
     from trainers.datasets import load_dataset
     from trainers.figures import draw_samples
 
     data = load_dataset(source)
     shape = " x ".join(map(str, data.image_shape))
-    table = Table(title=f"{data.name}: images {shape}, bytes", title_justify="left")
-    for heading in ("class", "train", "test"):
-        table.add_column(heading, justify="right")
-    for label in data.classes:
-        counts = [f"{np.count_nonzero(y == label):,}" for y in (data.y_train, data.y_test)]
-        table.add_row(str(label), *counts)
-    table.add_row("all", f"{len(data.y_train):,}", f"{len(data.y_test):,}", style="bold")
-    Console().print(table)
+    print(f"{data.name}: images {shape}, bytes")
+    parts = (data.y_train, data.y_test)
+    rows = [(str(label), *(f"{np.count_nonzero(y == label):,}" for y in parts)) for label in data.classes]
+    rows.append(("all", *(f"{len(y):,}" for y in parts)))
+    print_table(("class", "train", "test"), rows, bold={len(rows) - 1})
     draw_samples(out, data.X_train.reshape(-1, *data.image_shape), data.y_train)
     print(f"wrote {out}")
 

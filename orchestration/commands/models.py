@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from orchestration.table import print_table
+
 group = typer.Typer(help="List, register and download models.", no_args_is_help=True)
 
 
@@ -17,15 +19,10 @@ def register(app: typer.Typer) -> None:
 @group.command("list")
 def list_() -> None:
     """List every version of every registered model, newest first."""
-    from rich.console import Console
-    from rich.table import Table
-
     from trainers.tracking import list_models
 
-    table = Table("name", "id", "version", "registered")
-    for model in list_models():
-        table.add_row(model.name, model.id, model.version, f"{model.created:%Y-%m-%d %H:%M:%S}")
-    Console().print(table)
+    rows = [(m.name, m.id, m.version, f"{m.created:%Y-%m-%d %H:%M:%S}") for m in list_models()]
+    print_table(("name", "id", "version", "registered"), rows)
 
 
 @group.command("register")

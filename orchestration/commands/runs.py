@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from orchestration.table import print_table
+
 if TYPE_CHECKING:
     from trainers.tracking import RunRecord
 
@@ -21,17 +23,21 @@ def list_(
     limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest first.")] = 20,
 ) -> None:
     """List the newest runs with their accuracy."""
-    from rich.console import Console
-    from rich.table import Table
-
     from trainers.tracking import list_runs
 
-    table = Table("run", "name", "experiment", "status", "started", "rate", "accuracy")
-    for run in list_runs(limit):
-        measured = [_number(run.metrics.get(name)) for name in ("regularization rate", "accuracy")]
-        started = f"{run.started:%Y-%m-%d %H:%M:%S}"
-        table.add_row(run.id[:8], run.name, run.experiment, run.status.lower(), started, *measured)
-    Console().print(table)
+    rows = [
+        (
+            run.id[:8],
+            run.name,
+            run.experiment,
+            run.status.lower(),
+            f"{run.started:%Y-%m-%d %H:%M:%S}",
+            _number(run.metrics.get("regularization rate")),
+            _number(run.metrics.get("accuracy")),
+        )
+        for run in list_runs(limit)
+    ]
+    print_table(("run", "name", "experiment", "status", "started", "rate", "accuracy"), rows)
 
 
 @group.command()
@@ -55,25 +61,21 @@ def compare(
     runs: Annotated[list[str], typer.Argument(help="Two runs or more, by the beginning of their ids.")],
 ) -> None:
     """Show runs side by side, rows that differ in bold."""
-    from rich.console import Console
-    from rich.table import Table
-
     from trainers.tracking import get_run
 
     found = [get_run(run) for run in runs]
-    table = Table("", *(run.id[:8] for run in found))
-    for name, values in _rows(found):
-        table.add_row(name, *values, style="bold" if len(set(values)) > 1 else None)
-    Console().print(table)
+    rows = _rows(found)
+    differing = {index for index, (_, *values) in enumerate(rows) if len(set(values)) > 1}
+    print_table(("", *(run.id[:8] for run in found)), rows, bold=differing)
 
 
-def _rows(runs: list[RunRecord]) -> list[tuple[str, list[str]]]:
+def _rows(runs: list[RunRecord]) -> list[tuple[str, ...]]:
     params = sorted({name for run in runs for name in run.params})
     metrics = sorted({name for run in runs for name in run.metrics})
     return [
-        ("name", [run.name for run in runs]),
-        *((name, [run.params.get(name, "") for run in runs]) for name in params),
-        *((name, [_number(run.metrics.get(name)) for run in runs]) for name in metrics),
+        ("name", *(run.name for run in runs)),
+        *((name, *(run.params.get(name, "") for run in runs)) for name in params),
+        *((name, *(_number(run.metrics.get(name)) for run in runs)) for name in metrics),
     ]
 
 

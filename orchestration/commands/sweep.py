@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 import time
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from orchestration.table import print_table
 
 if TYPE_CHECKING:
     from trainers.datasets import Dataset
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
     from trainers.tracking import Recorder
 
 MODEL_NAME = "sklearn_mnist"
+Loss = Enum("Loss", {"multinomial": "multinomial", "ovr": "ovr"})
 _RANGE = re.compile(r"([^:]+):([^:]+):(\d+)")
 
 
@@ -48,7 +52,8 @@ def _log_spaced(first: str, last: str, count: str) -> list[float]:
 
     from trainers.logreg import check_rates
 
-    return list(np.geomspace(*check_rates([float(first), float(last)]), int(count)))
+    start, stop = check_rates([float(first), float(last)])
+    return list(np.geomspace(start, stop, int(count)))
 
 
 def sweep(
@@ -57,8 +62,8 @@ def sweep(
         list[str], typer.Option(help="Rates (1/C): 0.5 0.8, or FIRST:LAST:COUNT spaced in the logarithm.")
     ] = ["0.01:100:16"],  # noqa: B006 (typer reads it and copies)
     loss: Annotated[
-        str, typer.Option(help="multinomial, or ovr: one-vs-rest, intercept penalized as by liblinear.")
-    ] = "multinomial",
+        Loss, typer.Option(help="One softmax model, or one-vs-rest, its intercept penalized as by liblinear.")
+    ] = Loss.multinomial,
     backend: Annotated[str, typer.Option(help="See `papershell backends`.")] = "auto",
     out: Annotated[Path, typer.Option(help="Folder for model and figures.")] = Path("outputs"),
     json: Annotated[Path | None, typer.Option(help="Write the results to this file.")] = None,
@@ -74,7 +79,7 @@ def sweep(
     loading_s = time.perf_counter()
     dataset = load_dataset(data)
     fitting_s = time.perf_counter()
-    result = logreg.sweep(dataset, rates, loss=loss, backend=backend)
+    result = logreg.sweep(dataset, rates, loss=loss.value, backend=backend)
     seconds = {"decode": fitting_s - loading_s, "fit": time.perf_counter() - fitting_s}
     _print_table(result, dataset, seconds)
     facts = {
@@ -82,7 +87,7 @@ def sweep(
         "n_train": len(dataset.X_train),
         "n_test": len(dataset.X_test),
         "backend": result.solution.backend,
-        "loss": loss,
+        "loss": loss.value,
     }
     results = {"rates": result.rates(), "best": result.rates()[result.best]}
     with start_run(logreg.EXPERIMENT, f"sweep {dataset.name}") as run:
@@ -120,25 +125,21 @@ def _draw(out: Path, dataset: Dataset, result: Sweep) -> list[Path]:
 
 
 def _print_table(result: Sweep, dataset: Dataset, seconds: dict[str, float]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    title = (
-        f"{dataset.name}: {len(dataset.X_train):,} images to train, {len(dataset.X_test):,} to test; "
-        f"{len(result.l2)} rates in {seconds['fit']:.2f} s ({result.solution.backend})"
-    )
-    table = Table(title=title, title_justify="left")
-    for heading in ("rate", "C", "loss", "gradient", "iterations", "status", "test accuracy"):
-        table.add_column(heading, justify="left" if heading == "status" else "right")
-    for r, rate in enumerate(result.rates()):
-        table.add_row(
+    images = f"{len(dataset.X_train):,} images to train, {len(dataset.X_test):,} to test"
+    fit = f"{len(result.l2)} rates in {seconds['fit']:.2f} s on {result.solution.backend}"
+    print(f"{dataset.name}: {images}; {fit}")
+    headings = ("rate", "C", "loss", "gradient", "iterations", "status", "test accuracy", "")
+    rows = [
+        (
             f"{rate['l2']:.4g}",
             f"{rate['C']:.4g}",
             f"{rate['loss']:.6g}",
             f"{rate['grad_norm']:.1e}",
             str(rate["n_iter"]),
             rate["status"].replace("_", " "),
-            f"{rate['test_accuracy']:.4f}" + (" best" if r == result.best else "     "),
-            style="bold" if r == result.best else None,
+            f"{rate['test_accuracy']:.4f}",
+            "best" if r == result.best else "",
         )
-    Console().print(table)
+        for r, rate in enumerate(result.rates())
+    ]
+    print_table(headings, rows, bold={result.best})

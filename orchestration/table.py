@@ -1,0 +1,31 @@
+"""Tables on the terminal, all of one look."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Collection, Sequence
+
+PIPE_WIDTH = 160
+_NUMBER = re.compile(r"([\d.,]+(e[-+]?\d+)?)?")
+
+
+def print_table(
+    headings: Sequence[str], rows: Sequence[Sequence[str]], *, bold: Collection[int] = ()
+) -> None:
+    """Print ``rows`` of text under ``headings`` on stdout; columns of numbers stand to the right.
+
+    ``bold`` holds the indexes of the rows to emphasize. On a terminal the table takes its width; into a
+    file or pipe it takes up to `PIPE_WIDTH` characters, so that lines stay whole.
+    """
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table()
+    columns = zip(*rows, strict=True) if rows else [()] * len(headings)
+    for heading, column in zip(headings, columns, strict=True):
+        table.add_column(heading, justify="right" if all(map(_NUMBER.fullmatch, column)) else "left")
+    for index, row in enumerate(rows):
+        table.add_row(*map(Text, row), style="bold" if index in bold else None)
+    Console(width=None if sys.stdout.isatty() else PIPE_WIDTH).print(table)

@@ -1,0 +1,244 @@
+"""The command, as a user types it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kernels import write_idx
+from orchestration.cli import main
+
+HEAVY = "numba scipy sklearn matplotlib mlflow torch cupy keras tensorflow azureml pandas requests pooch"
+RATE_FIELDS = {"l2", "C", "loss", "grad_norm", "n_iter", "status", "test_accuracy"}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PAPERSHELL_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture
+def run(project, capsys):
+    """Run the command in an empty project; return exit code, stdout and stderr."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        try:
+            main([str(argument) for argument in arguments])
+        except SystemExit as end:
+            printed = capsys.readouterr()
+            return end.code or 0, printed.out, printed.err
+        raise AssertionError("the command did not end with an exit code")
+
+    return run
+
+
+@pytest.fixture
+def swept(run):
+    """The same, after a sweep over two rates."""
+    code, _, _ = run("sweep", "--regularization", "0.5", "50")
+    assert code == 0
+    return run
+
+
+def images_file(folder: Path, shape: tuple[int, ...] = (5, 8, 8)) -> Path:
+    write_idx(folder / "images.gz", np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8))
+    return folder / "images.gz"
+
+
+def test_help_loads_nothing_heavy():
+    script = (
+        "import sys; from orchestration.cli import main\n"
+        "try: main(['--help'])\n"
+        f"finally: print({{name.split('.')[0] for name in sys.modules}} & set('{HEAVY}'.split()))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0 and "sweep" in done.stdout
+    assert done.stdout.splitlines()[-1] == "set()"
+
+
+@pytest.mark.parametrize("name", ["kernels", "trainers"])
+def test_another_distributions_package_before_ours_is_one_sentence(tmp_path, monkeypatch, name):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "__init__.py").write_text("raise SystemError('not ours')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    done = subprocess.run(
+        [Path(sys.executable).with_name("papershell"), "backends"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 1 and done.stdout == "" and done.stderr.count("\n") == 1
+    assert f"`{name}`" in done.stderr and str(tmp_path) in done.stderr and "of its own" in done.stderr
+
+
+def test_sweep_does_the_main_job(run, project):
+    code, out, _ = run("sweep", "--regularization", "0.01:100:4", "--json", "sweep.json")
+    assert code == 0
+    result = json.loads((project / "sweep.json").read_text())
+    assert result.keys() == {
+        "dataset", "n_train", "n_test", "backend", "loss", "seconds", "rates", "best", "model_path",
+    }  # fmt: skip
+    assert result["seconds"].keys() == {"decode", "fit", "total"}
+    assert (result["dataset"], result["n_train"], result["n_test"]) == ("digits", 1437, 360)
+    assert all(rate.keys() == RATE_FIELDS for rate in [*result["rates"], result["best"]])
+    np.testing.assert_allclose(
+        [rate["l2"] for rate in result["rates"]], [0.01, 10 ** (-2 / 3), 10 ** (2 / 3), 100]
+    )
+    assert result["best"]["test_accuracy"] == max(rate["test_accuracy"] for rate in result["rates"]) > 0.9
+    (marked,) = [line for line in out.splitlines() if "best" in line]
+    assert f"{result['best']['test_accuracy']:.4f}" in marked
+    assert "registered sklearn_mnist, id sklearn_mnist:1, version 1" in out
+    written = {path.name for path in (project / "outputs").iterdir()}
+    assert written == {
+        "sklearn_mnist_model.pkl", "sklearn_mnist_model.npz", "sklearn_mnist_model.json",
+        "accuracy_by_rate.png", "samples.png",
+    }  # fmt: skip
+    for figure in (project / "outputs").glob("*.png"):
+        assert figure.read_bytes().startswith(b"\x89PNG") and figure.stat().st_size > 5000
+
+
+@pytest.mark.parametrize(
+    "words", [["0.5", "0.8"], ["0.5 0.8"], ["0.5,0.8"], ["0.5", "--regularization", "0.8"], ["0.5:0.8:2"]]
+)
+def test_rates_may_be_written_in_every_way(run, project, words):
+    code, _, _ = run("sweep", "--regularization", *words, "--json", "sweep.json", "--loss", "ovr")
+    assert code == 0
+    result = json.loads((project / "sweep.json").read_text())
+    np.testing.assert_allclose([rate["l2"] for rate in result["rates"]], [0.5, 0.8])
+    assert result["loss"] == "ovr"
+
+
+@pytest.mark.parametrize("rates", ["-1", "0", "nan", "high", "1:2", "0.1:0:3", "1:2:3:4", "1:10:0", ""])
+def test_rates_that_cannot_be_are_wrong_use(run, rates):
+    code, out, err = run("sweep", "--regularization", rates)
+    assert code == 2 and out == "" and "FIRST:LAST:COUNT" in err
+
+
+@pytest.mark.parametrize(
+    "words", [["sweep", "--colour", "red"], ["swoop"], ["sweep", "--loss", "hinge"], ["train"]]
+)
+def test_wrong_use_ends_with_two(run, words):
+    assert run(*words)[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["sweep", "--data", "nowhere"], "no folder nowhere"),
+        (["sweep", "--backend", "abacus"], "unknown back end 'abacus'"),
+        (["predict", "absent.npz", "absent.gz"], "absent.gz: No such file"),
+        (["runs", "show", "xyz"], "no run begins with 'xyz'"),
+        (["models", "download", "nothing"], "no model nothing"),
+        (["data", "fetch", "imagenet"], "no download called 'imagenet'"),
+        (["train", "logreg", "--data-folder", "nowhere"], "no folder nowhere"),
+    ],
+)
+def test_a_failure_is_one_sentence_and_ends_with_one(run, words, expected):
+    code, out, err = run(*words)
+    assert code == 1 and out == "" and err.startswith("error: ") and err.count("\n") == 1
+    assert expected in err
+
+
+def test_debug_shows_where_an_error_came_from(run):
+    code, _, err = run("sweep", "--data", "nowhere", "--debug")
+    assert code == 1 and "Traceback" in err and "no folder nowhere" in err.splitlines()[-1]
+
+
+def test_predict_reads_the_safe_file_and_measures_accuracy(swept, project):
+    from trainers.datasets import find_idx_files, resolve
+
+    files = find_idx_files(resolve("digits"))
+    model = project / "outputs" / "sklearn_mnist_model.npz"
+    code, out, _ = swept(
+        "predict", model, files["test-images"], "--labels", files["test-labels"], "--out", "p.csv"
+    )
+    assert code == 0 and "accuracy 0.9" in out
+    rows = list(csv.DictReader((project / "p.csv").open()))
+    assert [row["image"] for row in rows] == [str(i) for i in range(360)]
+    accuracy = json.loads(model.with_suffix(".json").read_text())["best"]["test_accuracy"]
+    assert f"accuracy {accuracy:.4f}" in out
+
+
+def test_predict_never_unpickles_unless_told(swept, project):
+    import joblib
+
+    class Bomb:
+        def __reduce__(self):
+            return (Path.touch, (project / "exploded",))
+
+    images = images_file(project)
+    safe, pickled = (project / "outputs" / f"sklearn_mnist_model.{suffix}" for suffix in ("npz", "pkl"))
+    assert swept("predict", safe, images, "--out", "safe.csv")[0] == 0
+    assert swept("predict", pickled, images, "--out", "pickled.csv", "--trust-pickle")[0] == 0
+    assert (project / "safe.csv").read_text() == (project / "pickled.csv").read_text()
+    for disguise in ("bomb.pkl", "bomb.npz"):
+        joblib.dump(Bomb(), project / disguise)
+        code, _, err = swept("predict", project / disguise, images)
+        assert code == 1 and err.count("\n") == 1
+    assert not (project / "exploded").exists() and not (project / "predictions.csv").exists()
+
+
+def test_predict_on_images_of_another_size_is_one_sentence(swept, project):
+    images = images_file(project, (2, 9, 9))
+    code, _, err = swept("predict", "outputs/sklearn_mnist_model.npz", images)
+    assert code == 1 and "64 pixels, these have 81" in err
+
+
+def test_runs_and_models_are_listed_shown_compared_and_downloaded(swept, project):
+    code, out, _ = swept("train", "logreg", "--data-folder", "digits", "--regularization", "0.8")
+    assert code == 0 and "'regularization rate': 0.8" in out
+    _, out, _ = swept("runs", "list")
+    trained, first = (line.split()[1] for line in out.splitlines() if "digits" in line)
+    _, shown, _ = swept("runs", "show", first)
+    assert "accuracy: 0.9" in shown and "model/sklearn_mnist_model.npz" in shown
+    _, compared, _ = swept("runs", "compare", first, trained)
+    assert first in compared and trained in compared and "regularization rate" in compared
+    assert "sklearn_mnist:1" in swept("models", "list")[1]
+    model = "outputs/sklearn_mnist_model.npz"
+    assert "id mine:1, version 1" in swept("models", "register", "mine", model)[1]
+    assert swept("models", "download", "mine", "--out", "got")[0] == 0
+    assert (project / "got/sklearn_mnist_model.npz").read_bytes() == (project / model).read_bytes()
+
+
+def test_data_is_shown_and_verified(run, project):
+    code, out, _ = run("data", "show", "digits", "--out", "samples.png")
+    assert code == 0 and "1,437" in out and (project / "samples.png").exists()
+    code, out, _ = run("data", "verify", "digits")
+    assert code == 0 and "digits is whole: 1,437 + 360 images, 10 classes" in out
+
+
+@pytest.mark.mnist
+def test_published_data_is_verified_and_a_changed_file_is_not(run, project, mnist_folder, monkeypatch):
+    monkeypatch.setenv("PAPERSHELL_DATA", str(mnist_folder))
+    code, out, _ = run("data", "verify", "mnist")
+    assert code == 0 and out.count("the published file") == 4
+    from trainers.datasets import resolve
+
+    for path in resolve("mnist").glob("*-ubyte.gz"):
+        (project / path.name).symlink_to(path)
+    changed = project / "t10k-labels-idx1-ubyte.gz"
+    changed.unlink()
+    write_idx(changed, np.zeros(10_000, np.uint8))
+    monkeypatch.setenv("PAPERSHELL_DATA", str(project))
+    code, out, err = run("data", "verify", "mnist")
+    assert code == 1 and "NOT the published file" in out and "data fetch" in err
+
+
+def test_backends_are_listed_with_reasons(run):
+    code, out, _ = run("backends")
+    assert code == 0
+    assert {"numpy", "numba", "torch", "cupy", "numba-cuda"} <= set(out.split())
+
+
+def test_a_trainers_own_help_is_shown(run):
+    code, out, _ = run("train", "logreg", "--help")
+    assert code == 0 and "--regularization" in out and "liblinear" in out

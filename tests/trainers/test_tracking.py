@@ -1,0 +1,133 @@
+"""The record of runs and models, on a genuine MLflow store."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from trainers import tracking
+from trainers.tracking import TrackingError, start_run
+
+needs_mlflow = pytest.mark.skipif(
+    importlib.util.find_spec("mlflow") is None, reason="MLflow is not installed"
+)
+
+
+def a_run(name: str = "first", accuracy: float = 0.9) -> None:
+    with start_run("tests", name) as run:
+        run.log_params({"rate": 0.8, "loss": "ovr"})
+        for step in range(3):
+            run.log_metrics({"loss": 1.0 / (step + 1)}, step)
+        run.log_metrics({"accuracy": accuracy})
+
+
+@needs_mlflow
+def test_a_run_is_found_again_with_what_it_logged(project):
+    (project / "note.txt").write_text("hello")
+    with start_run("tests", "first") as run:
+        run.log_params({"rate": 0.8})
+        run.log_metrics({"accuracy": 0.9})
+        run.log_artifact(Path("note.txt"))
+    (found,) = tracking.list_runs()
+    assert (found.name, found.experiment, found.status) == ("first", "tests", "FINISHED")
+    shown = tracking.get_run(found.id[:6])
+    assert shown.params == {"rate": "0.8"} and shown.metrics == {"accuracy": 0.9}
+    assert list(shown.files) == ["note.txt"]
+
+
+@needs_mlflow
+def test_the_curve_is_kept_step_by_step(project):
+    from mlflow import MlflowClient
+
+    a_run()
+    client = MlflowClient(f"sqlite:///{project}/.papershell/mlflow.db")
+    history = client.get_metric_history(tracking.list_runs()[0].id, "loss")
+    assert [(point.step, point.value) for point in history] == [(0, 1.0), (1, 0.5), (2, 1 / 3)]
+
+
+@needs_mlflow
+def test_a_run_left_by_an_exception_is_marked_failed(project):
+    with pytest.raises(KeyError), start_run("tests", "doomed"):
+        raise KeyError
+    assert tracking.list_runs()[0].status == "FAILED"
+
+
+@needs_mlflow
+def test_an_ambiguous_or_unknown_run_is_one_sentence(project):
+    a_run("first")
+    a_run("second")
+    assert [run.name for run in tracking.list_runs()] == ["second", "first"]
+    assert len(tracking.list_runs(limit=1)) == 1
+    with pytest.raises(TrackingError, match="2 runs begin with ''"):
+        tracking.get_run("")
+    with pytest.raises(TrackingError, match="no run begins with 'xyz'"):
+        tracking.get_run("xyz")
+
+
+@needs_mlflow
+def test_models_get_versions_and_come_back_byte_for_byte(project):
+    versions = []
+    for content in (b"one", b"two"):
+        (project / "model.npz").write_bytes(content)
+        versions.append(tracking.register_model("digits", [Path("model.npz")]))
+    assert [version.id for version in versions] == ["digits:1", "digits:2"]
+    assert [model.version for model in tracking.list_models()] == ["2", "1"]
+    (newest,) = tracking.download_model("digits", None, Path("out"))
+    assert newest == Path("out/model.npz") and newest.read_bytes() == b"two"
+    tracking.download_model("digits", "1", Path("out"))
+    assert newest.read_bytes() == b"one"
+    assert [path.name for path in Path("out").iterdir()] == ["model.npz"]
+
+
+@needs_mlflow
+@pytest.mark.parametrize(("name", "version"), [("nothing", None), ("digits", "7")])
+def test_a_model_that_is_not_there_is_one_sentence(project, name, version):
+    (project / "model.npz").write_bytes(b"one")
+    tracking.register_model("digits", [Path("model.npz")])
+    with pytest.raises(TrackingError, match="papershell models list"):
+        tracking.download_model(name, version, Path("out"))
+
+
+@needs_mlflow
+def test_the_standard_variable_names_another_store(project, monkeypatch):
+    (project / ".papershell").rename(project / "elsewhere")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{project}/elsewhere/mlflow.db")
+    a_run()
+    assert not (project / ".papershell").exists()
+    assert len(tracking.list_runs()) == 1
+
+
+@needs_mlflow
+def test_a_new_store_prints_nothing_and_writes_nothing_else(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    a_run()
+    printed = capfd.readouterr()
+    assert printed.out == printed.err == ""
+    assert [path.name for path in tmp_path.iterdir()] == [".papershell"]
+
+
+def test_without_mlflow_work_goes_on_and_one_line_says_so(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda n, *a: None if n == "mlflow" else find_spec(n, *a)
+    )
+    with start_run("tests", "first") as run:
+        run.log_params({"rate": 1})
+        run.log_metrics({"accuracy": 0.9}, 1)
+        run.log_artifact(Path("absent"))
+        assert run.register_model("digits", []) is None
+    assert capsys.readouterr().err.count("\n") == 1
+    with pytest.raises(TrackingError, match=r"papershell\[track\]"):
+        tracking.list_runs()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_inside_a_job_without_its_connection_nothing_is_pretended(project, monkeypatch):
+    core = pytest.importorskip("azureml.core")
+    monkeypatch.setenv("AZUREML_RUN_ID", "sklearn-mnist_1")
+    with pytest.raises(core.run.RunEnvironmentException), start_run("tests", "job"):
+        pass

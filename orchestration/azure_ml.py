@@ -75,13 +75,21 @@ def open_workspace(where: str, *, auth: str = "auto") -> Workspace:
         return loopback.connect(user_workspace_folder())
     path = Path(where) / "config.json" if Path(where).is_dir() else Path(where)
     _check_config(path)
-    if (path.parent / loopback.IDENTITY_FILE).exists():
+    if is_loopback(where):
         with asking(f"open the workspace of {path.parent}"):
             return loopback.connect(path.parent)
     from azureml.core import Workspace
 
     with asking(f"open the workspace of {path}"):
         return Workspace.from_config(path=str(path), auth=authentication(auth, os.environ))
+
+
+def is_loopback(where: str) -> bool:
+    """Return whether ``where`` (see `open_workspace`) is a workspace of this machine."""
+    from orchestration import loopback
+
+    folder = Path(where) if Path(where).is_dir() else Path(where).parent
+    return where == LOOPBACK or (folder / loopback.IDENTITY_FILE).exists()
 
 
 def _check_config(path: Path) -> None:
@@ -197,6 +205,21 @@ def ensure_cluster(
     return found
 
 
+def cluster_state(workspace: Workspace, name: str) -> dict[str, Any]:
+    """Return a cluster's size, limits, state and number of nodes."""
+    cluster = require_cluster(workspace, name)
+    with asking(f"ask for the state of cluster {name}"):
+        status = cluster.get_status().serialize()
+    scale = status.get("scaleSettings") or {}
+    return {
+        "vm size": cluster.vm_size,
+        "state": cluster.provisioning_state,
+        "nodes": status.get("currentNodeCount"),
+        "min nodes": scale.get("minNodeCount"),
+        "max nodes": scale.get("maxNodeCount"),
+    }
+
+
 def _wait_for_cluster(cluster: AmlCompute, timeout_s: float, show: Callable[[str], None]) -> None:
     shown = ""
     for _ in waits(timeout_s):
@@ -291,14 +314,15 @@ def build_environment(job: TrainJob) -> Environment:
     image = job.image or base_images.image_for(capability)
     with asking(f"read {path}"):
         environment = Environment.from_conda_specification(name=path.stem, file_path=str(path))
-    environment.environment_variables = {}  # the SDK puts an example there
     if capability is None:
         environment.docker.base_image = image
     else:
         # conda-forge's GPU packages want the virtual package __cuda, and the machine that builds the
         # image has no GPU: the variable stands in for it.
         environment.docker.base_image = None
-        environment.docker.base_dockerfile = f"FROM {image}\nENV CONDA_OVERRIDE_CUDA=12.9\n"
+        environment.docker.base_dockerfile = (
+            f"FROM {image}\nENV CONDA_OVERRIDE_CUDA={base_images.CONDA_CUDA}\n"
+        )
     return environment
 
 
@@ -334,6 +358,7 @@ def request(job: TrainJob, *, root: Path | None = None) -> dict[str, Any]:
 
     ``root`` is the folder whose source folders travel with the job; None takes papershell's own.
     """
+    import azureml.core  # noqa: F401  (the next module cannot be the first that is loaded)
     from azureml._execution._commands import _serialize_run_config_to_dict
 
     source = snapshot.measure(root or snapshot.source_root())

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 REGISTRY = "mcr.microsoft.com/azureml/"
 CPU_IMAGE = REGISTRY + "openmpi5.0-ubuntu24.04"
 GPU_IMAGE = REGISTRY + "openmpi5.0-cuda12.8-ubuntu24.04"
+CONDA_CUDA = "12.9"  # what conda is told the driver can do while an image is built on a machine without a GPU
 _SOURCE = "Azure/AzureML-Containers"
 
 

@@ -18,7 +18,7 @@ from typing import Annotated
 
 import typer
 
-GROUPS = ("sweep", "train", "predict", "data", "runs", "models", "backends")
+GROUPS = ("sweep", "train", "predict", "data", "runs", "models", "azure", "backends")
 
 SWALLOWS_VALUES = "--regularization"
 _NUMBER = re.compile(r"[-+]?[.\d][-+.:\deE]*")

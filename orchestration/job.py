@@ -43,6 +43,12 @@ TRAINERS: dict[str, Trainer] = {
 }
 
 
+def trainer(name: str) -> Trainer:
+    """Return the trainer of that name; a `JobError` lists the names there are."""
+    _choice("trainer", name, TRAINERS)
+    return TRAINERS[name]
+
+
 @dataclass(frozen=True)
 class Cluster:
     """A cluster to attach to, or to create if it is not there."""

@@ -1,7 +1,7 @@
 """What would fail in ten minutes on the cluster, found in a second here.
 
-Nothing is asked over the network: sizes, images and pins are checked against the project's own
-dated tables, files where they lie. Quota is checked where the caller has asked the service.
+`preflight` asks nothing over the network: sizes, images and pins are checked against the project's
+own dated tables, files where they lie. `quota` judges what the service has told about cores.
 """
 
 from __future__ import annotations
@@ -55,7 +55,6 @@ def preflight(
     *,
     root: Path | None = None,
     today: date | None = None,
-    free_cores: Mapping[str, int] | None = None,
 ) -> list[Finding]:
     """Return everything that is known to be wrong with a job, errors first.
 
@@ -63,7 +62,6 @@ def preflight(
     ----------
     root : the folder whose source folders travel with the job; None takes papershell's own.
     today : the day on which sizes must be there; None is today.
-    free_cores : cores left of the quota by VM family, where the service told; None where it did not.
     """
     size = vm_sizes.find(job.cluster.vm_size)
     found = [
@@ -73,7 +71,6 @@ def preflight(
         *_environment(job, size),
         *_snapshot(snapshot.measure(root or snapshot.source_root())),
         *_data(job),
-        *_quota(job, size, free_cores),
     ]
     return sorted(found, key=lambda finding: finding.level != ERROR)
 
@@ -220,6 +217,7 @@ def _cuda(job: TrainJob, file: CondaFile, size: VmSize, capability: tuple[int, i
             f"{size.name} (compute capability {_dotted(capability)}); take a newer GPU or older CUDA",
             cloud=True,
         )
+        return
     image = base_images.find(job.image or base_images.image_for(capability))
     if image and image.cuda and majors and image.cuda[0] not in majors:
         yield Finding(
@@ -272,17 +270,22 @@ def _data(job: TrainJob) -> Iterator[Finding]:
         yield Finding(ERROR, f"the data folder {folder} holds no file; `papershell data fetch` fills it")
 
 
-def _quota(job: TrainJob, size: VmSize | None, free_cores: Mapping[str, int] | None) -> Iterator[Finding]:
+def quota(job: TrainJob, free_cores: Mapping[str, int] | None) -> list[Finding]:
+    """Return what the quota says against a job.
+
+    ``free_cores`` are the cores left by VM family; None where the service did not tell.
+    """
+    size = vm_sizes.find(job.cluster.vm_size)
     if size is None or free_cores is None or size.family not in free_cores:
-        return
+        return []
     wanted, free = job.nodes * size.vcpus, free_cores[size.family]
-    if wanted > free:
-        yield Finding(
-            ERROR,
-            f"{job.nodes} x {size.name} are {wanted} cores and the quota of {size.family} has {free} left; "
-            f"ask for more in the portal or take fewer nodes",
-            cloud=True,
-        )
+    if wanted <= free:
+        return []
+    message = (
+        f"{job.nodes} x {size.name} are {wanted} cores and the quota of {size.family} has {free} left; "
+        f"ask for more in the portal or take fewer nodes"
+    )
+    return [Finding(ERROR, message, cloud=True)]
 
 
 def _dotted(version: tuple[int, int]) -> str:

@@ -269,7 +269,7 @@ def upload_folder(workspace: Workspace, folder: Path, target: str) -> dict[str, 
         A listing of the datastore does not show every file with its size: the SDK itself reports
         a failed upload in its log only.
     """
-    wanted = {p.relative_to(folder).as_posix(): p.stat().st_size for p in folder.rglob("*") if p.is_file()}
+    wanted = folder_sizes(folder)
     with asking(f"upload {folder}"):
         datastore = workspace.get_default_datastore()
         with _quiet("Datastore.upload"):
@@ -362,30 +362,32 @@ def request(job: TrainJob, *, root: Path | None = None) -> dict[str, Any]:
     from azureml._execution._commands import _serialize_run_config_to_dict
 
     source = snapshot.measure(root or snapshot.source_root())
-    configuration = run_config(job, source.root, build_environment(job), _placeholder(job)).run_config
+    data = None if job.data is None else f"DatasetConsumptionConfig:{_INPUT}"
+    configuration = run_config(job, source.root, build_environment(job), data).run_config
+    configuration.command = " ".join(map(str, job.command(data)))  # the SDK does so when it submits
     return {
         "job": asdict(job),
         "experiment": job.experiment_name,
         "snapshot": {"files": len(source.sizes_bytes), "bytes": source.total_bytes},
-        "upload": _upload_plan(job),
+        "data": _data_plan(job),
         "run_configuration": _serialize_run_config_to_dict(configuration),
     }
 
 
-def _placeholder(job: TrainJob) -> str | None:
-    return None if job.data is None else f"DatasetConsumptionConfig:{_INPUT}"
-
-
-def _upload_plan(job: TrainJob) -> dict[str, Any] | None:
-    if job.data is None or job.data.startswith(DATASET_PREFIX):
+def _data_plan(job: TrainJob) -> dict[str, Any] | None:
+    """Return what would be uploaded, and registered as what."""
+    if job.data is None:
         return None
-    files = {p.name: p.stat().st_size for p in sorted(Path(job.data).rglob("*")) if p.is_file()}
-    return {
-        "datastore": "the default one",
-        "target": target_of(job),
-        "dataset": dataset_of(job),
-        "bytes": files,
-    }
+    plan: dict[str, Any] = {"dataset": dataset_of(job), "mode": job.data_mode}
+    if not job.data.startswith(DATASET_PREFIX):
+        plan |= {"upload_to": target_of(job), "bytes": folder_sizes(Path(job.data))}
+    return plan
+
+
+def folder_sizes(folder: Path) -> dict[str, int]:
+    """Return the size in bytes of every file below ``folder``, by its POSIX name."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
 
 
 def target_of(job: TrainJob) -> str:

@@ -1,0 +1,71 @@
+"""A real loopback workspace and the genuine azureml-core client, in a home folder of their own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+# Read by the client when it is imported: retry soon, for the service is near.
+os.environ.update(
+    AZUREML_DEFAULT_BACKOFF="0", AZUREML_DEFAULT_500_BACKOFF="0", AZUREML_DEFAULT_503_BACKOFF="0"
+)
+
+FAST = {"_WAIT_COMPLETION_POLLING_INTERVAL_MIN": 0.05, "_WAIT_COMPLETION_POLLING_INTERVAL_MAX": 0.2}
+
+
+@pytest.fixture(scope="package", autouse=True)
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The user's home folder, where the client keeps its caches; the environment is put back afterwards."""
+    before = dict(os.environ)
+    folder = tmp_path_factory.mktemp("home")
+    os.environ["HOME"] = str(folder)
+    os.environ["PAPERSHELL_WORKSPACE"] = str(folder / "workspace")
+    os.environ["PAPERSHELL_CACHE"] = str(folder / "cache")
+    yield folder
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture(scope="package")
+def root(tmp_path_factory: pytest.TempPathFactory, home: Path) -> Iterator[Path]:
+    """The folder of a workspace that is served by a process of its own."""
+    pytest.importorskip("azureml.core")
+    from orchestration import loopback
+
+    folder = tmp_path_factory.mktemp("workspace")
+    loopback.start(folder, arguments=("--slots", "4"))
+    yield folder
+    loopback.stop(folder)
+
+
+@pytest.fixture
+def workspace(root: Path, monkeypatch: pytest.MonkeyPatch):
+    """The genuine `azureml.core.Workspace` on ``root``."""
+    from azureml.core import Run
+
+    from orchestration import loopback
+
+    for name, value in FAST.items():
+        monkeypatch.setattr(Run, name, value)
+    return loopback.connect(root)
+
+
+@pytest.fixture
+def submit_script(workspace, tmp_path: Path) -> Callable:
+    """Submit a script's text through the client; return the run."""
+    from azureml.core import Environment, Experiment, ScriptRunConfig
+
+    def submit(text: str, *, experiment: str = "probe", name: str = "train.py", **settings):
+        folder = tmp_path / f"source-{len(list(tmp_path.iterdir()))}"
+        folder.mkdir()
+        (folder / name).write_text(dedent(text))
+        settings = {"script": name, "environment": Environment("probe"), "compute_target": "c1"} | settings
+        if "command" in settings:
+            del settings["script"]
+        return Experiment(workspace, experiment).submit(ScriptRunConfig(str(folder), **settings))
+
+    return submit

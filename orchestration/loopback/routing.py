@@ -43,11 +43,12 @@ class Call:
     service: Service
     request: Request
 
-    def json(self) -> Any:
-        """Return the body's JSON (empty: {}); a body that is none is the caller's fault."""
-        if not self.request.get_data():
-            return {}
-        return self.request.get_json(force=True)
+    def json(self) -> dict[str, Any]:
+        """Return the body's JSON object (nothing: {}); any other body is the caller's fault."""
+        document = self.request.get_json(force=True) if self.request.get_data() else {}
+        if not isinstance(document, dict):
+            raise http.BadRequest("the request's body is not a JSON object")
+        return document
 
     def field(self, document: Any, name: str) -> Any:
         """Return ``document[name]``; its absence is the caller's fault."""

@@ -111,6 +111,10 @@ class Service:
             answer = handler(Call(self, request), **{k: v for k, v in parts.items() if k != "scope"})
         except http.HTTPException as error:
             return error_response(error.code or 500, error.name.replace(" ", ""), error.description or "")
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            # Every value that a handler takes apart came with the request.
+            logging.getLogger(__name__).warning("%s %s", request.method, request.path, exc_info=True)
+            return error_response(400, "BadRequest", f"not understood: {type(error).__name__}: {error}")
         except Exception as error:
             logging.getLogger(__name__).exception("%s %s", request.method, request.path)
             return error_response(500, "InternalError", f"{type(error).__name__}: {error}")

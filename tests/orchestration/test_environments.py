@@ -14,7 +14,7 @@ from orchestration import base_images, conda_file, snapshot, vm_sizes
 
 FILES = sorted(snapshot.source_root().glob("environment-*.yml"))
 
-# What section by section was read in metadata and recipes: package -> the versions that may stand in the file.
+# Read in the packages' metadata and recipes: which versions may stand in the file.
 ALLOWED = {
     "python": ">=3.11,<3.13", "cuda-version": ">=12.8,<13", "numpy": ">=2.0,<2.3.3", "packaging": ">=20,<26",
     "pathspec": "<1.0", "cupy": ">=14,<14.2", "numba": ">=0.60", "numba-cuda": ">=0.20,<0.30.3",

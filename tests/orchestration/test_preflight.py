@@ -19,6 +19,7 @@ TODAY = date(2026, 11, 20)
 ENVIRONMENTS = snapshot.source_root()
 T4, A100, V100, NC6 = "STANDARD_NC4as_T4_v3", "STANDARD_NC24ads_A100_v4", "STANDARD_NC6s_v3", "STANDARD_NC6"
 IMAGE = base_images.REGISTRY
+SDK = "azureml-core"
 
 
 class Project:
@@ -101,14 +102,15 @@ FAULTS: list[tuple[str, Callable[[Project], None], str, str]] = [
     ("unknown image", lambda p: p.change(image=IMAGE + "openmpi9-cuda99"), ERROR, "is unknown; take"),
     ("image without CUDA", lambda p: p.change(image=base_images.CPU_IMAGE), ERROR, "has no CUDA for the T4"),
     ("image with idle CUDA", lambda p: (p.cpu(), p.change(image=base_images.GPU_IMAGE)), WARNING, "no GPU"),
-    ("CUDA 13 image on V100", lambda p: (p.size(V100), p.change(image=IMAGE + "openmpi5.0-cuda13.1-ubuntu24.04")),
-     ERROR, "CUDA 13.1 of base image openmpi5.0-cuda13.1-ubuntu24.04 has no code for the V100"),
+    ("CUDA 13 image on V100",
+     lambda p: (p.size(V100), p.change(image=IMAGE + "openmpi5.0-cuda13.1-ubuntu24.04")), ERROR,
+     "CUDA 13.1 of base image openmpi5.0-cuda13.1-ubuntu24.04 has no code for the V100"),
     ("CUDA 12 image on K80", lambda p: (p.size(NC6), p.change(image=base_images.GPU_IMAGE)), ERROR,
      "compute capability 3.7); take mcr.microsoft.com/azureml/openmpi4.1.0-cuda11.8-cudnn8-ubuntu22.04"),
     # GPU packages
     ("CUDA 13 packages on V100", lambda p: (p.size(V100), p.pins("python=3.11", "cuda-version=13.*")), ERROR,
      "CUDA 13 has no code for the V100"),
-    ("torch 2.15 on V100", lambda p: (p.size(V100), p.pins("python=3.11", pip=("azureml-core", "torch>=2.15"))),
+    ("torch 2.15 on V100", lambda p: (p.size(V100), p.pins("python=3.11", pip=(SDK, "torch>=2.15"))),
      ERROR, "torch from 2.15 on has no code for the V100"),
     ("TensorFlow on K80", lambda p: (p.size(NC6), p.pins("python=3.11", "tensorflow-gpu=2.19")), ERROR,
      "tensorflow-gpu from 2.15 on has no code for the K80"),
@@ -133,9 +135,9 @@ FAULTS: list[tuple[str, Callable[[Project], None], str, str]] = [
     ("newer than conda-forge", lambda p: p.pins("python=3.11", "tensorflow-gpu=2.21"), ERROR, "ends at"),
     ("cudatoolkit", lambda p: p.pins("python=3.11", "cudatoolkit=11.8", "cuda-version=12.9"), ERROR,
      "cudatoolkit is CUDA 11"),
-    ("two cuDNNs", lambda p: p.pins("python=3.11", pip=("azureml-core", "torch", "tensorflow[and-cuda]")), ERROR,
+    ("two cuDNNs", lambda p: p.pins("python=3.11", pip=(SDK, "torch", "tensorflow[and-cuda]")), ERROR,
      "brings CUDA 12 and torch from PyPI CUDA 13"),
-    ("contradiction", lambda p: p.pins("python=3.11", "numpy>=2.4", pip=("azureml-core", "numpy<2.3")), ERROR,
+    ("contradiction", lambda p: p.pins("python=3.11", "numpy>=2.4", pip=(SDK, "numpy<2.3")), ERROR,
      "no version of numpy meets"),
     ("distutils", lambda p: p.pins("python=3.12"), ERROR, "Python 3.12 dropped; list setuptools"),
     # Snapshot

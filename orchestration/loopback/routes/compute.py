@@ -103,7 +103,7 @@ def create(call: Call, name: str) -> Response:
 def resize(call: Call, name: str) -> Response:
     """Begin to change a cluster's limits."""
     _cluster(call, name)
-    settings = call.json().get("properties", {}).get("scaleSettings") or {}
+    settings = call.field(call.field(call.json(), "properties"), "properties").get("scaleSettings") or {}
 
     def change(cluster: Document) -> None:
         cluster["scaleSettings"].update({k: v for k, v in settings.items() if v is not None})

@@ -18,7 +18,9 @@ def _versions(call: Call, name: str) -> list[Document]:
 
 
 def _content(environment: Document) -> Document:
-    return {k: v for k, v in environment.items() if k.lower() not in ("name", "version")}
+    """Return what an environment is besides its name; the client writes ``Docker`` and reads ``docker``."""
+    named = {key[:1].lower() + key[1:]: value for key, value in environment.items()}
+    return {key: value for key, value in named.items() if key not in ("name", "version")}
 
 
 @routes("PUT", _ENVIRONMENTS + "/<name>", _ENVIRONMENTS + "/<name>/versions/<version>")
@@ -42,7 +44,7 @@ def get(call: Call, name: str, version: str = "") -> dict[str, Any]:
     return fitting[-1]
 
 
-@routes("GET", _ENVIRONMENTS)
+@routes("GET", _ENVIRONMENTS + "/")
 def list_newest(call: Call) -> dict[str, Any]:
     """List the newest version of every environment."""
     newest = {e["name"]: e for e in call.service.store.all("environment")}

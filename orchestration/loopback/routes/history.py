@@ -187,7 +187,9 @@ def token(call: Call, experiment: str, run: str) -> dict[str, Any]:
 @routes("DELETE", _BY_NAME + "/runs/<run>/tags", _BY_ID + "/runs/<run>/tags")
 def delete_tags(call: Call, experiment: str, run: str) -> dict[str, Any]:
     """Take tags off a run."""
-    names = call.json()
+    names = call.request.get_json(force=True)
+    if not isinstance(names, list):
+        raise http.BadRequest("the request's body is not a list of tags")
 
     def change(record: dict[str, Any]) -> None:
         record["tags"] = {k: v for k, v in record["tags"].items() if k not in names}

@@ -4,7 +4,19 @@ Shape letters, the same everywhere: N samples, P features, K classes, R rates, F
 """
 
 from kernels.backends import BackendError, available_backends
-from kernels.idx import IdxError, read_idx, write_idx
+from kernels.idx import IdxError, read_idx, read_normalized, write_idx
+from kernels.logreg import PathSolution, Status, fit_path
 from kernels.normalize import normalize
 
-__all__ = ["BackendError", "IdxError", "available_backends", "normalize", "read_idx", "write_idx"]
+__all__ = [
+    "BackendError",
+    "IdxError",
+    "PathSolution",
+    "Status",
+    "available_backends",
+    "fit_path",
+    "normalize",
+    "read_idx",
+    "read_normalized",
+    "write_idx",
+]

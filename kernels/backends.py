@@ -53,6 +53,20 @@ def cpu_features() -> frozenset[str]:
     return frozenset(flags.partition(":")[2].split())
 
 
+def has_matrix_units() -> bool:
+    """Return whether the processor multiplies bytes in vectors or tiles (VNNI or AMX)."""
+    return bool(cpu_features() & {"avx512_vnni", "avx_vnni", "amx_int8"})
+
+
+def has_cuda() -> bool:
+    """Return whether CuPy or PyTorch sees a CUDA device; loads neither where no driver is installed."""
+    if not any(os.path.exists(path) for path in ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg")):
+        return False
+    return is_available("cupy") or (
+        is_available("torch") and importlib.import_module("torch").cuda.is_available()
+    )
+
+
 def _matrix_units() -> str:
     named = {"amx_tile": "AMX", "avx512_bf16": "AVX-512 BF16", "avx512_vnni": "VNNI", "avx512f": "AVX-512"}
     return (

@@ -40,8 +40,9 @@ class GzipReader:
     def __init__(self, file: BinaryIO, source: str) -> None:
         self._file = file
         self._source = source
-        self._input = b""  # compressed bytes read and not yet used
-        self._offset = 0  # of the first of them in the file
+        self._input = b""  # compressed bytes, of which those before _used are done with
+        self._used = 0
+        self._start = 0  # of _input in the file
         self._inflater: Any = None
         self._crc = self._length = 0
 
@@ -62,51 +63,66 @@ class GzipReader:
                 return len(data)
         return 0
 
+    @property
+    def _offset(self) -> int:
+        return self._start + self._used
+
     def _inflate(self, limit: int) -> bytes:
-        if not self._input and not self._read_more():
+        if not self._more():
             raise self._error("more deflate data", "the end of the file")
-        before = len(self._input)
+        given = memoryview(self._input)[self._used :]
         try:
-            data = self._inflater.decompress(self._input, limit)
+            data = self._inflater.decompress(given, limit)
         except _library.error as error:
-            raise self._error("deflate data", f"a fault within the next {before} bytes ({error})") from error
-        self._input = self._inflater.unused_data or self._inflater.unconsumed_tail
-        self._offset += before - len(self._input)
+            found = f"a fault within the next {len(given)} bytes ({error})"
+            raise self._error("deflate data", found) from error
+        self._used = len(self._input) - len(self._inflater.unused_data or self._inflater.unconsumed_tail)
         self._crc = _library.crc32(data, self._crc)
         self._length += len(data)
         return data
 
     def _open_member(self) -> bool:
         """Read a member's header; return whether there was one more."""
-        if not self._input and not self._read_more():
+        if not self._more():
             return False
-        start, crc = self._offset, 0
-
-        def field(count: int) -> bytes:
-            nonlocal crc
-            data = self._take(count, "a whole gzip header")
-            crc = zlib.crc32(data, crc)
-            return data
-
-        fixed = field(2)
-        if fixed != MAGIC:
+        start = self._offset
+        magic = self._take(2, "a whole gzip header")
+        if magic != MAGIC:
             raise IdxError(
-                self._source, start, "a gzip member, 1f 8b, or the end of the file", fixed.hex(" ")
+                self._source, start, "a gzip member, 1f 8b, or the end of the file", magic.hex(" ")
             )
-        method, flags = field(8)[:2]
+        fixed = self._take(8, "a whole gzip header")
+        method, flags = fixed[:2]
         if method != 8 or flags & _RESERVED:
             found = f"method {method} with flags 0x{flags:02X}"
             raise IdxError(self._source, start + 2, "method 8 (deflate) without reserved flags", found)
-        if flags & _HAS_EXTRA:
-            field(int.from_bytes(field(2), "little"))
-        for flag in (_HAS_NAME, _HAS_COMMENT):
-            while flags & flag and field(1) != b"\0":
-                pass
-        if flags & _HAS_HEADER_CRC:
-            self._check(crc & 0xFFFF, 2, "gzip header checksum")
+        self._skip_optional_fields(flags, zlib.crc32(magic + fixed))
         self._inflater = _library.decompressobj(-15)
         self._crc = self._length = 0
         return True
+
+    def _skip_optional_fields(self, flags: int, crc: int) -> None:
+        if flags & _HAS_EXTRA:
+            length = self._take(2, "the length of a gzip extra field")
+            extra = self._take(int.from_bytes(length, "little"), "a gzip extra field")
+            crc = zlib.crc32(length + extra, crc)
+        for flag in (_HAS_NAME, _HAS_COMMENT):
+            if flags & flag:
+                crc = self._skip_text(crc)
+        if flags & _HAS_HEADER_CRC:
+            self._check(crc & 0xFFFF, 2, "gzip header checksum")
+
+    def _skip_text(self, crc: int) -> int:
+        """Pass a text and the zero byte that ends it; return the checksum carried on over both."""
+        end = -1
+        while end < 0:
+            if not self._more():
+                raise self._error("the zero byte that ends a name in the gzip header", "the end of the file")
+            end = self._input.find(b"\0", self._used)
+            stop = end + 1 or len(self._input)
+            crc = zlib.crc32(memoryview(self._input)[self._used : stop], crc)
+            self._used = stop
+        return crc
 
     def _close_member(self) -> None:
         self._inflater = None
@@ -117,24 +133,27 @@ class GzipReader:
         start = self._offset
         stored = int.from_bytes(self._take(size, f"the {what}"), "little")
         if stored != computed:
-            raise IdxError(
-                self._source, start, f"{what} {computed:#x} as computed from the data", f"{stored:#x}"
-            )
+            expected = f"{what} {computed:#x} as computed from the data"
+            raise IdxError(self._source, start, expected, f"{stored:#x}")
 
     def _take(self, count: int, what: str) -> bytes:
         """Return exactly ``count`` compressed bytes."""
-        while len(self._input) < count and self._read_more():
-            pass
-        if len(self._input) < count:
-            raise self._error(f"{count} bytes, {what}", f"only {len(self._input)}")
-        data, self._input = self._input[:count], self._input[count:]
-        self._offset += count
-        return data
+        start, parts = self._offset, []
+        missing = count
+        while missing and self._more():
+            parts.append(self._input[self._used : self._used + missing])
+            self._used += len(parts[-1])
+            missing -= len(parts[-1])
+        if missing:
+            raise IdxError(self._source, start, f"{count} bytes, {what}", f"only {count - missing}")
+        return b"".join(parts)
 
-    def _read_more(self) -> bool:
-        data = self._file.read(_INPUT_BYTES)
-        self._input += data
-        return bool(data)
+    def _more(self) -> bool:
+        """Return whether compressed bytes are left, after reading on where none are at hand."""
+        if self._used == len(self._input):
+            self._start += self._used
+            self._input, self._used = self._file.read(_INPUT_BYTES), 0
+        return bool(self._input)
 
     def _error(self, expected: str, found: str) -> IdxError:
         return IdxError(self._source, self._offset, expected, found)

@@ -20,11 +20,7 @@ _reverse_bytes = cupy.ElementwiseKernel(
 def decode(data: np.ndarray, dtype: np.dtype, shape: tuple[int, ...]) -> cupy.ndarray:
     """Return big-endian elements as a native array of ``shape``, after one upload of ``data``.
 
-    Parameters
-    ----------
-    data : (bytes,) uint8, aligned, owned by the result from here on.
-    dtype : element type as on disk.
-    shape : of the result; its size is that of ``data``.
+    Parameters are those of `kernels.idx.reference.decode`.
     """
     raw = cupy.asarray(data)
     if not dtype.isnative:

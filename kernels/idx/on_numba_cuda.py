@@ -11,11 +11,7 @@ from numba import cuda
 def decode(data: np.ndarray, dtype: np.dtype, shape: tuple[int, ...]) -> Any:
     """Return big-endian elements as a native array of ``shape``, after one upload of ``data``.
 
-    Parameters
-    ----------
-    data : (bytes,) uint8, aligned, owned by the result from here on.
-    dtype : element type as on disk.
-    shape : of the result; its size is that of ``data``.
+    Parameters are those of `kernels.idx.reference.decode`.
     """
     raw = cuda.to_device(data)
     if not dtype.isnative and data.size:

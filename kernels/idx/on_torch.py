@@ -9,11 +9,7 @@ import torch
 def decode(data: np.ndarray, dtype: np.dtype, shape: tuple[int, ...]) -> torch.Tensor:
     """Return big-endian elements as a native tensor of ``shape``, after one upload of ``data``.
 
-    Parameters
-    ----------
-    data : (bytes,) uint8, aligned, owned by the result from here on.
-    dtype : element type as on disk.
-    shape : of the result; its size is that of ``data``.
+    Parameters are those of `kernels.idx.reference.decode`.
     """
     raw = torch.from_numpy(data).to("cuda" if torch.cuda.is_available() else "cpu")
     if not dtype.isnative:

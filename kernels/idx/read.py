@@ -17,7 +17,9 @@ from kernels.idx.inflate import MAGIC, MAX_RATIO, GzipReader
 Source = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 
 
-class _Readable(Protocol):
+class Readable(Protocol):
+    """What gives the bytes of an IDX file in turn."""
+
     def readinto(self, view: memoryview, /) -> int: ...
 
 
@@ -53,13 +55,14 @@ def read_idx(source: Source, *, backend: str = "auto") -> Any:
     """
     decode = implementation("idx", "numpy" if backend == "auto" else backend).decode
     with opened(source) as (header, reader, name):
-        data = np.empty(header.data_bytes, np.uint8)
+        data = allocate((header.data_bytes,), "uint8", header, name)
         read_exactly(reader, data, header, name)
+        read_end(reader, header, name)
     return decode(data, header.dtype, header.shape)
 
 
 @contextmanager
-def opened(source: Source) -> Iterator[tuple[Header, _Readable, str]]:
+def opened(source: Source) -> Iterator[tuple[Header, Readable, str]]:
     """Open a source: its checked header, a reader that stands at the first element, its name."""
     file, name = _as_file(source)
     with file:
@@ -67,19 +70,32 @@ def opened(source: Source) -> Iterator[tuple[Header, _Readable, str]]:
         file.seek(0)
         packed = file.read(2) == MAGIC
         file.seek(0)
-        reader: _Readable = GzipReader(file, name) if packed else file  # type: ignore[assignment]
+        reader: Readable = GzipReader(file, name) if packed else file  # type: ignore[assignment]
         inside = f"{name} (inflated)" if packed else name
         header = read_header(lambda count: _read(reader, count), inside)
         _check_length(header, file_bytes, packed, inside)
         yield header, reader, inside
 
 
-def read_exactly(reader: _Readable, data: np.ndarray, header: Header, name: str) -> None:
-    """Fill ``data`` with the elements and make sure that nothing follows them."""
+def allocate(shape: tuple[int, ...], dtype: Any, header: Header, name: str) -> np.ndarray:
+    """Return an array not yet filled; its pages become memory only as bytes arrive."""
+    try:
+        return np.empty(shape, dtype)
+    except MemoryError as error:
+        expected = "dimensions for which this machine has memory"
+        raise IdxError(name, 4, expected, f"{_claim(header)} ({error})") from error
+
+
+def read_exactly(reader: Readable, data: np.ndarray, header: Header, name: str, start: int = 0) -> None:
+    """Fill ``data`` with the elements from byte ``start`` of all elements on."""
     found = _fill(reader, data.data)
-    if found < header.data_bytes:
+    if found < data.size:
         expected = f"{header.data_bytes} bytes for {_claim(header)}"
-        raise IdxError(name, header.header_bytes + found, expected, f"the end after {found}")
+        raise IdxError(name, header.header_bytes + start + found, expected, f"the end after {start + found}")
+
+
+def read_end(reader: Readable, header: Header, name: str) -> None:
+    """Make sure that nothing follows the elements and that the checksums after them agree."""
     if _read(reader, 1):
         end = header.header_bytes + header.data_bytes
         raise IdxError(name, end, f"the end, after {_claim(header)}", "more bytes")
@@ -107,12 +123,12 @@ def _claim(header: Header) -> str:
     return f"shape {header.shape} of {header.dtype.name}"
 
 
-def _read(reader: _Readable, count: int) -> bytes:
+def _read(reader: Readable, count: int) -> bytes:
     data = bytearray(count)
     return bytes(data[: _fill(reader, memoryview(data))])
 
 
-def _fill(reader: _Readable, view: memoryview) -> int:
+def _fill(reader: Readable, view: memoryview) -> int:
     """Read until ``view`` is full or the reader at its end; return the number of bytes."""
     filled = 0
     while filled < len(view) and (count := reader.readinto(view[filled:])):

@@ -1,1 +1,6 @@
 """Regularization paths of logistic regression, all rates in one batch."""
+
+from kernels.logreg.path import PathSolution, fit_path
+from kernels.logreg.solver import Status
+
+__all__ = ["PathSolution", "Status", "fit_path"]

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 
 from kernels.backends import implementation
 
+_DEVICE_BACKENDS = {"torch": "torch", "cupy": "cupy", "numba": "numba-cuda"}  # by the library of the images
 _NUMBA_PIXELS = 1 << 20  # below, NumPy is done before Numba's kernel is loaded and its threads run
 
 
@@ -25,9 +26,9 @@ def normalize(
     """Return ``(images * scale - mean) / std``, computed in the output type.
 
     Exactly: with ``x = images.astype(dtype)`` and ``scale``, ``mean`` and ``std`` each rounded once to
-    ``dtype``, the result is bit for bit NumPy's ``((x * scale) - mean) / std``, every operation rounded to ``dtype``.
-    So ``scale=1, std=255, dtype="float64"`` gives the bits of ``images / 255.0``, and the default gives
-    ``images.astype("float32") * np.float32(1 / 255)``.
+    ``dtype``, the result is bit for bit NumPy's ``((x * scale) - mean) / std``, every operation rounded
+    to ``dtype``. So ``scale=1, std=255, dtype="float64"`` gives the bits of ``images / 255.0``, and the
+    default gives those of ``images.astype("float32") * np.float32(1 / 255)``.
 
     Parameters
     ----------
@@ -38,7 +39,7 @@ def normalize(
     dtype : ``float32``, ``float16`` or ``float64``; with torch also ``bfloat16``.
     out : contiguous or not, where the result goes; of the shape of ``images`` and of type ``dtype``.
     backend : ``auto`` stays where the images are: for NumPy arrays ``numba`` from 2^20 pixels on and
-        ``numpy`` below, for tensors ``torch``, for CuPy arrays ``cupy``. ``numba-cuda`` takes bytes only.
+        ``numpy`` below, else the back end of their library. ``numba-cuda`` takes bytes only.
 
     Returns
     -------
@@ -51,13 +52,14 @@ def normalize(
     BackendError
         The back end is absent or has no such output type.
     """
-    name = _fastest(images) if backend == "auto" else backend
+    name = fastest_backend(images) if backend == "auto" else backend
     operation = implementation("normalize", name).normalize
     return operation(images, scale=scale, mean=mean, std=std, dtype=dtype, out=out)
 
 
-def _fastest(images: Any) -> str:
+def fastest_backend(images: Any) -> str:
+    """Return the back end that ``auto`` means for ``images``."""
     library = type(images).__module__.partition(".")[0]
-    if library in ("torch", "cupy"):
-        return library
+    if library in _DEVICE_BACKENDS:
+        return _DEVICE_BACKENDS[library]
     return "numba" if np.size(images) >= _NUMBA_PIXELS else "numpy"

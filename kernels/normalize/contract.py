@@ -11,6 +11,14 @@ from numpy.typing import ArrayLike
 from kernels.backends import BackendError
 
 
+def real_array(images: ArrayLike) -> np.ndarray:
+    """Return ``images`` as a NumPy array, or raise ValueError where they are not real numbers."""
+    array = np.asarray(images)
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"images must be an array of real numbers, found {array.dtype}")
+    return array
+
+
 def dtype_name(dtype: Any, supported: tuple[str, ...], backend: str) -> str:
     """Return the name of an output type given as a string, a NumPy or a torch dtype.
 
@@ -55,12 +63,17 @@ def constants(
     return rounded
 
 
-def check_out(out_shape: tuple[int, ...], out_dtype: str, shape: tuple[int, ...], dtype: str) -> None:
-    """Raise ValueError unless ``out`` has the shape of the images and the type asked for."""
-    if tuple(out_shape) != tuple(shape) or out_dtype != dtype:
+def check_out(out: Any, kind: Any, shape: tuple[int, ...], dtype: str) -> None:
+    """Raise ValueError unless ``out`` is a ``kind`` of array of the shape and type asked for."""
+    if not isinstance(out, kind):
+        raise ValueError(f"out must be a {kind.__module__}.{kind.__qualname__}, found {type(out).__name__}")
+    found = (tuple(out.shape), str(out.dtype).removeprefix("torch."))
+    if found != (tuple(shape), dtype):
         raise ValueError(
-            f"out must have shape {tuple(shape)} and dtype {dtype}, found {tuple(out_shape)} and {out_dtype}"
+            f"out must have shape {tuple(shape)} and dtype {dtype}, found {found[0]} and {found[1]}"
         )
+    if isinstance(out, np.ndarray) and not out.flags.writeable:
+        raise ValueError("out must be writable, found a read-only array")
 
 
 class Tables(NamedTuple):
@@ -87,7 +100,7 @@ def tables(given: Constants, shape: tuple[int, ...]) -> Tables | None:
     columns = [value.reshape(-1, 1) for value in padded]
     levels = np.arange(256).astype(given.scale.dtype)
     values = np.ascontiguousarray((levels * columns[0] - columns[1]) / columns[2])
-    return Tables(values, math.prod(shape) if axis is None else math.prod(shape[axis + 1 :]))
+    return Tables(values, math.prod(shape if axis is None else shape[axis + 1 :]))
 
 
 def _broadcasts(given: tuple[int, ...], shape: tuple[int, ...]) -> bool:

@@ -1,0 +1,14 @@
+"""CUDA engine through CuPy: everything resident on the device, float32 products, float64 check."""
+
+from __future__ import annotations
+
+from kernels.logreg.products import FloatEngine, Samples
+
+
+class Engine(FloatEngine):
+    """Float32 products on the current CUDA device."""
+
+    def __init__(self, samples: Samples):
+        from array_api_compat import cupy
+
+        super().__init__(samples, cupy, "float32")

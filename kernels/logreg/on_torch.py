@@ -1,0 +1,136 @@
+"""PyTorch engines: exact integer products on a CPU with VNNI or AMX, float32 products on CUDA."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import torch
+from threadpoolctl import threadpool_limits
+
+from kernels.backends import has_matrix_units
+from kernels.logreg import on_numba
+from kernels.logreg.products import (
+    LARGEST_INTEGER_SUM,
+    FloatEngine,
+    Samples,
+    add_up,
+    join_digits,
+    largest_fixed_point,
+    split_digits,
+)
+
+FLOAT32_PIECES = 3
+FLOAT64_PIECES = 6
+PROJECTION_PIECES = 2
+VECTOR = 16  # columns that one vector instruction fills; oneDNN is slower on widths between
+
+
+@cache
+def integer_products_are_exact() -> bool:
+    """Return whether uint8 x int8 products are fast and exact here: VNNI or AMX, and a probe that says so.
+
+    Without those units oneDNN adds pairs of products in 16 bits, which saturate.
+    """
+    if not has_matrix_units():
+        return False
+    X = np.random.default_rng(0).integers(0, 256, (97, 301), dtype=np.uint8)
+    X[:, :64] = 255
+    W = np.full((301, 48), 127, np.int8)
+    try:
+        product = torch._int_mm(torch.from_numpy(X), torch.from_numpy(W)).numpy()
+        transposed = torch._int_mm(
+            torch.from_numpy(X).T, torch.from_numpy(np.full((97, 48), -128, np.int8))
+        ).numpy()
+    except RuntimeError:
+        return False
+    exact = np.array_equal(product[:, 0], X.astype(np.int64).sum(axis=1) * 127)
+    return exact and np.array_equal(transposed[:, 0], X.astype(np.int64).sum(axis=0) * -128)
+
+
+class IntegerEngine(on_numba.Engine):
+    """Exact products of bytes with weights in fixed point; X is never converted nor copied."""
+
+    def __init__(self, samples: Samples):
+        super().__init__(samples)
+        self.bytes = torch.from_numpy(np.ascontiguousarray(samples.X))
+        self.largest_weight = float(samples.weight.max(initial=0.0))
+
+    def start_thread(self) -> None:
+        """Let a thread of the pool run PyTorch's products alone; no other thread's setting changes."""
+        torch.zeros(1 << 16).sum()  # from here on PyTorch leaves this thread's OpenMP setting alone
+        threadpool_limits(1, user_api="openmp")
+
+    def loss_and_gradient(self, theta, fold, *, fine=False):
+        """See `FloatEngine.loss_and_gradient`."""
+        pieces = FLOAT64_PIECES if fine else FLOAT32_PIECES
+        (A, K, _), P = theta.shape, self.X.shape[1]
+        W, bias = self.columns(theta)
+        digits, unit = split_digits(W.T, pieces)
+        weights = torch.from_numpy(digits)
+        unit_out = self.largest_weight / largest_fixed_point(pieces)
+
+        def block(index: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+            Z = torch._int_mm(self.bytes[index], weights).numpy()
+            D, loss, total = np.empty(Z.shape, np.int8), np.zeros(A), np.zeros(bias.size)
+            y, weight, ovr = self.y[index], self.weight[:, index], self.samples.loss == "ovr"
+            on_numba._residual_of_digits(
+                Z, pieces, unit, bias, y, weight, fold, K, ovr, unit_out, D, loss, total
+            )
+            return (
+                loss,
+                torch._int_mm(self.bytes[index].T, torch.from_numpy(D)).numpy().astype(np.float64),
+                total,
+            )
+
+        blocks = self.blocks(digits.shape[1] * 4)
+        value, sums, total = add_up(self.map(block, blocks))
+        gradient = np.empty((A * K, self.width))
+        gradient[:, :P] = join_digits(sums, pieces).T * (unit_out * self.samples.scale)
+        gradient[:, P:] = total[:, None]
+        return value, gradient.reshape(theta.shape)
+
+    def project(self, V):
+        """See `FloatEngine.project`; with 16 bits of ``V`` relative to each column's largest."""
+        W, bias = self.columns(V.T)
+        digits, unit = split_digits(W.T, PROJECTION_PIECES)
+        weights = torch.from_numpy(digits)
+
+        def block(index: slice) -> np.ndarray:
+            Z = torch._int_mm(self.bytes[index], weights).numpy()
+            return (join_digits(Z, PROJECTION_PIECES) * unit + bias).astype(np.float32)
+
+        return np.concatenate(list(self.map(block, self.blocks(digits.shape[1] * 4))))
+
+    def gram(self, index=slice(None)):
+        """Exact in integers: X'X = X'(X - 128) + 128 * (column sums) 1'."""
+        rows = self.X[index]
+        X = torch.from_numpy(rows)
+        gram = np.zeros((X.shape[1], X.shape[1]))
+        for start in range(0, X.shape[0], LARGEST_INTEGER_SUM // 2):
+            block = X[start : start + LARGEST_INTEGER_SUM // 2]
+            gram += torch._int_mm(block.T, (block ^ 128).view(torch.int8)).numpy()
+        total = rows.sum(axis=0, dtype=np.int64).astype(np.float64)
+        return self.augmented(gram + 128.0 * total[:, None], total, X.shape[0]), X.shape[0]
+
+
+class CudaEngine(FloatEngine):
+    """Float32 products on a CUDA device, everything resident there."""
+
+    def __init__(self, samples: Samples, device: str = "cuda"):
+        from array_api_compat import torch as xp
+
+        super().__init__(samples, xp, "float32", device=device)
+
+
+def Engine(samples: Samples) -> FloatEngine:
+    """Return the engine for this machine and these samples."""
+    if torch.cuda.is_available():
+        return CudaEngine(samples)
+    if (
+        samples.X.dtype == np.uint8
+        and samples.X.shape[1] <= LARGEST_INTEGER_SUM
+        and integer_products_are_exact()
+    ):
+        return IntegerEngine(samples)
+    return on_numba.Engine(samples)

@@ -1,0 +1,224 @@
+"""The rows of X on a device and the two products with them: logits, and their transpose.
+
+X may stay uint8. Two routes multiply it with float weights and never make the scaled copy
+(the scale is folded into the weights):
+
+    float      blocks of rows converted to float32 or float64, BLAS
+    integer    every weight an integer of ``pieces`` balanced base-256 digits (fixed point
+               relative to its column's largest), every product exact in int32
+
+Three digits are float32 grade, six are float64 grade. Integer sums are exact, so the result
+depends on no summation order, thread count or machine. Reference for products of pieces:
+Ootomo, Ozaki, Yokota, "DGEMM on integer matrix multiplication unit" (2024), section 3; here
+one operand is a byte already, which saves its splitting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import reduce
+from operator import add
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from kernels.logreg.losses import Array, value_and_residual
+
+BLOCK_BYTES = 2 << 20  # logits of one block of rows: they are written, read and overwritten in a core's cache
+SMALLEST_COLUMN = 1e-280  # a column below is zero; its digits' unit must not be subnormal
+LARGEST_INTEGER_SUM = 65_536  # terms of 255 * 128 whose sum an int32 holds
+
+
+def largest_fixed_point(pieces: int) -> int:
+    """Return the largest integer that ``pieces`` balanced base-256 digits (-128..127) can write."""
+    return 127 * (256**pieces - 1) // 255
+
+
+def split_digits(W: np.ndarray, pieces: int) -> tuple[np.ndarray, np.ndarray]:
+    """Write the columns of ``W`` in fixed point.
+
+    Parameters
+    ----------
+    W : (P, C) float64.
+    pieces : digits a number; at most 6, which is 47 bits beside the sign.
+
+    Returns
+    -------
+    digits : (P, pieces * C) int8, most significant piece first.
+    unit : (C,) float64; ``sum_s digits[:, s*C:(s+1)*C] * 256**(pieces-1-s) * unit`` is W rounded.
+    """
+    largest = np.abs(W).max(axis=0, initial=0.0)
+    unit = np.maximum(largest, SMALLEST_COLUMN) / largest_fixed_point(pieces)
+    q = np.rint(W / unit).astype(np.int64)
+    digits = np.empty((W.shape[0], pieces, W.shape[1]), np.int8)
+    for piece in range(pieces - 1, 0, -1):
+        digits[:, piece] = low = ((q + 128) & 255) - 128
+        q = (q - low) >> 8
+    digits[:, 0] = q
+    return digits.reshape(W.shape[0], -1), unit
+
+
+def join_digits(sums: np.ndarray, pieces: int) -> np.ndarray:
+    """Return the float64 numbers (..., C) that sums of digits (..., pieces * C) make, in units of the last."""
+    shaped = sums.reshape(*sums.shape[:-1], pieces, -1).astype(np.float64)
+    total = shaped[..., 0, :]
+    for piece in range(1, pieces):
+        total = total * 256.0 + shaped[..., piece, :]
+    return total
+
+
+def add_up(parts: Iterable[tuple[Array, ...]]) -> list[Array]:
+    """Return the sum of every member of the parts, in the parts' order."""
+    return [reduce(add, member) for member in zip(*parts, strict=True)]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """The data of M problems that share their rows.
+
+    Attributes
+    ----------
+    X : (N, P) uint8 or float.
+    y : (N,) integer labels 0..K-1.
+    weight : (F, N) float64, zero outside a fold.
+    n_classes : K.
+    loss : ``"multinomial"`` or ``"ovr"``.
+    scale : the factor that X is to be multiplied by.
+    fit_intercept : whether theta has a last column that a constant feature of one multiplies.
+    """
+
+    X: Array
+    y: Array
+    weight: Array
+    n_classes: int
+    loss: str
+    scale: float
+    fit_intercept: bool
+
+
+class FloatEngine:
+    """The products by BLAS on blocks of rows, for any array namespace; the base of every engine.
+
+    Parameters
+    ----------
+    samples : arrays of the host; the engine moves them to its device once.
+    xp : array namespace.
+    device : of the arrays, for namespaces that know several.
+    dtype : of the products, ``"float32"`` or ``"float64"``; ``fine`` calls always use float64.
+    """
+
+    passes_per_check = (
+        1  # passes between two looks at which problems are done; each look waits for the device
+    )
+
+    def __init__(self, samples: Samples, xp: ModuleType, dtype: str, device: Any = None):
+        self.xp, self.dtype, self.samples = xp, getattr(xp, dtype), samples
+        self.on_device = {} if device is None else {"device": device}
+        self.X, self.y, self.weight = map(self.array, (samples.X, samples.y, samples.weight))
+        self.width = samples.X.shape[1] + samples.fit_intercept
+
+    def array(self, values: np.ndarray) -> Array:
+        """Return host ``values`` as an array of this engine's device."""
+        return self.xp.asarray(values, **self.on_device)
+
+    def to_host(self, values: Array) -> np.ndarray:
+        """Return ``values`` as a NumPy array."""
+        return np.asarray(values)
+
+    def map(self, function: Callable, items: Iterable) -> Iterable:
+        """Apply ``function`` to ``items``, in order; engines with threads use them here."""
+        return map(function, items)
+
+    def blocks(self, bytes_per_row: int) -> list[slice]:
+        """Cut the rows so that ``bytes_per_row`` of work space each stay in the cache."""
+        rows = min(max(256, BLOCK_BYTES // bytes_per_row), LARGEST_INTEGER_SUM)
+        return [slice(first, first + rows) for first in range(0, self.X.shape[0], rows)]
+
+    def rows(self, index: slice | Array, dtype: Any) -> Array:
+        """Return the raw rows (n, P) at ``index`` in ``dtype``."""
+        return self.xp.astype(self.X[index], dtype)
+
+    def loss_and_gradient(self, theta: Array, fold: Array, *, fine: bool = False) -> tuple[Array, Array]:
+        """Return the summed losses (A,) and their gradients (A, K, P + 1), without the penalty.
+
+        Parameters
+        ----------
+        theta : (A, K, P + 1) float64; the last column is the intercept (absent without one).
+        fold : (A,) row of the weights that each problem sums with.
+        fine : float64 grade instead of float32 grade.
+        """
+        xp, P = self.xp, self.X.shape[1]
+        dtype = xp.float64 if fine else self.dtype
+        W, bias = self.columns(theta)
+        W = xp.astype(W, dtype)
+
+        def block(index: slice) -> tuple[Array, Array, Array]:
+            X = self.rows(index, dtype)
+            loss, D, total = self.residual(X @ W.T, bias, index, theta.shape[:2], fold)
+            return loss, xp.astype(D.T @ X, xp.float64), total
+
+        value, gradient, total = add_up(self.map(block, self.blocks(W.shape[0] * 8)))
+        edge = total[:, None][:, : self.width - P]
+        return value, xp.concat([gradient * self.samples.scale, edge], axis=1).reshape(theta.shape)
+
+    def columns(self, theta: Array) -> tuple[Array, Array]:
+        """Return theta as weights of raw pixels (C, P) and intercepts (C,)."""
+        flat, P = theta.reshape(-1, theta.shape[-1]), self.X.shape[1]
+        bias = flat[:, P] if self.samples.fit_intercept else 0 * flat[:, 0]
+        return flat[:, :P] * self.samples.scale, bias
+
+    def residual(self, Z: Array, bias: Array, index: slice, shape: tuple[int, int], fold: Array) -> tuple:
+        """Return loss (A,), residual (n, C) in the dtype of ``Z`` and its sum over the rows (C,)."""
+        xp = self.xp
+        logits = (xp.astype(Z, xp.float64) + bias).reshape(-1, *shape)
+        loss, D = value_and_residual(
+            xp, logits, self.onehot(index), self.weight[fold][:, index].T, self.samples.loss
+        )
+        D = D.reshape(Z.shape)
+        return loss, xp.astype(D, Z.dtype), xp.sum(D, axis=0)
+
+    def onehot(self, index: slice) -> Array:
+        """Return the labels of a block as (n, 1, K) of zeros and ones."""
+        classes = self.xp.arange(self.samples.n_classes, **self.on_device)
+        return self.xp.astype(self.y[index][:, None, None] == classes, self.xp.float64)
+
+    def project(self, V: Array) -> Array:
+        """Return the scaled samples times ``V`` (P + 1, Q), as (N, Q) float32."""
+        xp = self.xp
+        W, bias = self.columns(V.T)
+        W = xp.astype(W, self.dtype)
+        blocks = self.blocks(W.shape[0] * 8)
+        parts = self.map(
+            lambda index: xp.astype(self.rows(index, self.dtype) @ W.T + bias, xp.float32), blocks
+        )
+        return xp.concat(list(parts))
+
+    def gram(self, index: slice | Array = slice(None)) -> tuple[Array, int]:
+        """Return sum_i x_i x_i' (P + 1, P + 1) in float64 over the rows ``index``, scaled, and their number."""
+        xp = self.xp
+        X = self.rows(index, self.dtype)
+        gram = xp.astype(X.T @ X, xp.float64)
+        return self.augmented(gram, xp.sum(xp.astype(X, xp.float64), axis=0), X.shape[0]), X.shape[0]
+
+    def constant_too(self, index: slice | np.ndarray) -> Array:
+        """Return the rows ``index`` (n, P + 1) scaled, in float64, with the constant feature."""
+        xp = self.xp
+        X = self.rows(index, xp.float64) * self.samples.scale
+        one = xp.ones((X.shape[0], self.width - X.shape[1]), dtype=xp.float64, **self.on_device)
+        return xp.concat([X, one], axis=1)
+
+    def augmented(self, gram: Array, total: Array, count: int) -> Array:
+        """Scale a Gram matrix (P, P) of raw pixels and border it with those of the constant feature."""
+        xp, scale = self.xp, self.samples.scale
+        gram = gram * scale**2
+        if not self.samples.fit_intercept:
+            return gram
+        edge = (total * scale)[:, None]
+        corner = xp.full((1, 1), float(count), dtype=xp.float64, **self.on_device)
+        return xp.concat([xp.concat([gram, edge], axis=1), xp.concat([edge.T, corner], axis=1)])
+
+    def inverse(self, matrix: Array) -> Array:
+        """Return the inverse of a symmetric positive definite matrix."""
+        return self.xp.linalg.inv(matrix)

@@ -1,0 +1,279 @@
+"""Preconditioned L-BFGS on M problems at once: every pass over X serves all of them.
+
+Each pass evaluates one trial point a problem. A problem whose trial is accepted takes its next
+direction, one whose trial is rejected shortens its step, and neither waits for the other; a
+problem that is done leaves the batch. Nothing in a problem's iteration refers to another, so its
+answer does not depend on its companions.
+
+The line search accepts by the Armijo rule, or where differences of the objective drown in
+rounding, by the slope (Hager and Zhang, "A new conjugate gradient method with guaranteed
+descent", 2005, section 3). Passes run at float32 grade; a problem that seems done, or whose
+search fails, is looked at in float64 and goes on there if it must.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+
+from kernels.logreg.losses import Array
+from kernels.logreg.precondition import Metric, first_metric, metric_at
+from kernels.logreg.products import FloatEngine
+
+HISTORY = 12  # pairs (s, y) kept
+FIRST_REFRESH = 12  # passes until the metric is first taken at the current point
+REFRESH_GROWTH = 4  # each later refresh after so many times the passes of the one before
+ARMIJO = 1e-4
+FLAT = 1e-9  # relative differences of the objective below this are rounding, at float32 grade
+SHORTEST_STEP = 1e-10
+
+
+class Status(Enum):
+    """How the iteration of one rate ended; ``message`` says it in a sentence."""
+
+    CONVERGED = "the largest gradient of the mean objective is below tol"
+    MAX_ITER = "max_iter iterations were not enough; raise max_iter or tol, or scale the features"
+    STALLED = "no step lowers the objective any more: the precision of float64 is reached above tol"
+
+    @property
+    def message(self) -> str:
+        """The sentence."""
+        return self.value
+
+
+@dataclass
+class Objective:
+    """The mean objectives of A problems and their gradients.
+
+    Attributes
+    ----------
+    engine : the rows.
+    fold : (A,) the weights' row of each problem.
+    ridge : (A, P + 1) penalty of each coefficient, already divided by the problem's total weight.
+    total : (A,) sums of the weights.
+    """
+
+    engine: FloatEngine
+    fold: np.ndarray
+    ridge: Array
+    total: Array
+
+    def __call__(self, theta: Array, who: np.ndarray, fine: bool) -> tuple[Array, Array]:
+        """Return values (A,) and gradients (A, K, P + 1) of the problems ``who`` at ``theta``."""
+        xp = self.engine.xp
+        value, gradient = self.engine.loss_and_gradient(theta, self.fold[who], fine=fine)
+        total, ridge = self.total[who], self.ridge[who][:, None, :]
+        penalty = 0.5 * xp.sum(ridge * theta**2, axis=(1, 2))
+        return value / total + penalty, gradient / total[:, None, None] + ridge * theta
+
+
+@dataclass
+class Solution:
+    """What `minimize` returns, every field with leading axis M, on the host."""
+
+    theta: np.ndarray
+    value: np.ndarray
+    grad_norm: np.ndarray
+    n_iter: np.ndarray
+    status: np.ndarray
+
+    @staticmethod
+    def empty(shape: tuple[int, ...]) -> Solution:
+        """Return room for the solution of problems with theta of ``shape`` (M, K, P + 1)."""
+        M = shape[0]
+        return Solution(np.zeros(shape), np.zeros(M), np.zeros(M), np.zeros(M, np.int64), np.empty(M, object))
+
+    @staticmethod
+    def join(parts: list[Solution]) -> Solution:
+        """Return the solution of all problems from those of consecutive batches."""
+        return Solution(
+            *(np.concatenate(field) for field in zip(*(vars(p).values() for p in parts), strict=True))
+        )
+
+
+@dataclass
+class State:
+    """The problems still in the batch; every array's leading axis (second of the pairs) is A."""
+
+    who: np.ndarray
+    fine: np.ndarray
+    n_iter: Array
+    theta: Array
+    value: Array
+    gradient: Array
+    direction: Array
+    slope: Array
+    step: Array
+    metric: Metric
+    steps: list[Array]
+    changes: list[Array]
+    curvatures: list[Array]
+
+    def keep(self, index: np.ndarray) -> None:
+        """Drop the problems that are not in ``index``."""
+        for name, values in vars(self).items():
+            kept = [pair[index] for pair in values] if isinstance(values, list) else values[index]
+            setattr(self, name, kept)
+
+
+def minimize(
+    objective: Objective,
+    theta: Array,
+    *,
+    tol: float,
+    max_iter: int,
+    callback: Callable[[int, int, float], object] | None = None,
+) -> Solution:
+    """Minimize M objectives at once.
+
+    Parameters
+    ----------
+    objective : the M problems.
+    theta : (M, K, P + 1) float64 on the engine's device, where to start.
+    tol : bound on max |gradient| of each mean objective.
+    max_iter : accepted steps a problem may take.
+    callback : called after every pass as ``callback(passes, problems left, largest gradient)``.
+
+    Returns
+    -------
+    Solution with values and gradient norms evaluated in float64.
+    """
+    engine = objective.engine
+    solution = Solution.empty(tuple(theta.shape))
+    state = start(objective, theta)
+    passes, refresh_at = 1, FIRST_REFRESH
+    while True:
+        if passes % engine.passes_per_check == 0:
+            settle(objective, state, solution, tol, max_iter)
+            if not state.who.size:
+                return solution
+        if callback is not None:
+            callback(passes, state.who.size, float(grad_norm(engine, state.gradient).max()))
+        refresh = passes >= refresh_at
+        if refresh:
+            refresh_at = passes * REFRESH_GROWTH
+            fold, ridge = objective.fold[state.who], objective.ridge[state.who]
+            state.metric = metric_at(engine, state.metric.basis, state.theta, fold, ridge)
+            aim(engine.xp, state, state.n_iter >= 0)
+        advance(objective, state)
+        passes += 1
+
+
+def start(objective: Objective, theta: Array) -> State:
+    """Return the state before the first step: evaluated at ``theta``, aimed along the first metric."""
+    engine, who = objective.engine, np.arange(theta.shape[0])
+    xp = engine.xp
+    metric = first_metric(engine, objective.ridge)
+    value, gradient = objective(theta, who, fine=False)
+    state = State(
+        who, np.zeros(who.size, bool), xp.zeros_like(value), theta, value, gradient,
+        xp.zeros_like(theta), xp.zeros_like(value), xp.ones_like(value), metric, [], [], [],
+    )  # fmt: skip
+    aim(xp, state, state.n_iter >= 0)
+    return state
+
+
+def advance(objective: Objective, state: State) -> None:
+    """Evaluate every problem's trial point; accept it and aim anew, or shorten the step."""
+    xp = objective.engine.xp
+    trial = state.theta + state.step[:, None, None] * state.direction
+    value, gradient = evaluate(objective, state, trial)
+    slope = dot(xp, gradient, state.direction)
+    change = value - state.value
+    armijo = change <= ARMIJO * state.step * state.slope
+    flat = (change <= FLAT * xp.abs(state.value)) & (xp.abs(slope) <= -0.8 * state.slope)
+    accepted = armijo | flat
+    state.steps.append(trial - state.theta)
+    state.changes.append(gradient - state.gradient)
+    product = dot(xp, state.steps[-1], state.changes[-1])
+    useful = accepted & (product > 0)
+    state.curvatures.append(xp.where(useful, 1.0 / xp.where(useful, product, 1.0), 0.0))
+    for pairs in (state.steps, state.changes, state.curvatures):
+        del pairs[:-HISTORY]
+    interpolated = -state.slope * state.step**2 / (2.0 * (change - state.slope * state.step))
+    shorter = xp.clip(
+        xp.where(xp.isfinite(interpolated), interpolated, 0.0), 0.1 * state.step, 0.5 * state.step
+    )
+    state.theta = xp.where(accepted[:, None, None], trial, state.theta)
+    state.gradient = xp.where(accepted[:, None, None], gradient, state.gradient)
+    state.value = xp.where(accepted, value, state.value)
+    state.step = xp.where(accepted, 1.0, shorter)
+    state.n_iter = state.n_iter + accepted
+    aim(xp, state, accepted)
+
+
+def evaluate(objective: Objective, state: State, theta: Array) -> tuple[Array, Array]:
+    """Return values and gradients of the batch at ``theta``, each problem at its own grade."""
+    if state.fine.all() or not state.fine.any():
+        return objective(theta, state.who, fine=bool(state.fine.all()))
+    xp = objective.engine.xp
+    value, gradient = xp.zeros_like(state.value), xp.zeros_like(theta)
+    for fine in (False, True):
+        index = np.flatnonzero(state.fine == fine)
+        value[index], gradient[index] = objective(theta[index], state.who[index], fine=fine)
+    return value, gradient
+
+
+def aim(xp, state: State, which: Array) -> None:
+    """Set direction and slope of the problems ``which`` (A,) by the two-loop recursion around the metric.
+
+    Nocedal and Wright, "Numerical optimization" (2006), algorithm 7.4. A pair of weight zero takes no part.
+    """
+    q, weights = state.gradient, []
+    for s, y, rho in zip(state.steps[::-1], state.changes[::-1], state.curvatures[::-1], strict=True):
+        weights.append(rho * dot(xp, s, q))
+        q = q - weights[-1][:, None, None] * y
+    z = state.metric(xp, q)
+    if state.curvatures:
+        y, rho = state.changes[-1], state.curvatures[-1]
+        measured = rho * dot(xp, y, state.metric(xp, y))
+        z = z * xp.where(measured > 0, 1.0 / xp.where(measured > 0, measured, 1.0), 1.0)[:, None, None]
+    for s, y, rho in zip(state.steps, state.changes, state.curvatures, strict=True):
+        z = z + (weights.pop() - rho * dot(xp, y, z))[:, None, None] * s
+    state.direction = xp.where(which[:, None, None], -z, state.direction)
+    state.slope = xp.where(which, dot(xp, state.gradient, state.direction), state.slope)
+
+
+def settle(objective: Objective, state: State, solution: Solution, tol: float, max_iter: int) -> None:
+    """Look in float64 at the problems that seem done; move those that are into ``solution``."""
+    engine = objective.engine
+    spent = engine.to_host(state.n_iter) >= max_iter
+    stalled = engine.to_host(state.step) < SHORTEST_STEP
+    claims = (engine.to_host(grad_norm(engine, state.gradient)) <= tol) | spent | stalled
+    coarse = np.flatnonzero(claims & ~state.fine)
+    if coarse.size:
+        state.fine[coarse] = True
+        state.value[coarse], state.gradient[coarse] = objective(
+            state.theta[coarse], state.who[coarse], fine=True
+        )
+        state.step[coarse] = 1.0
+        aim(engine.xp, state, engine.array(np.isin(np.arange(state.who.size), coarse)))
+    norm = engine.to_host(grad_norm(engine, state.gradient))
+    converged = norm <= tol
+    stalled = engine.to_host(state.step) < SHORTEST_STEP
+    done = np.flatnonzero(converged | spent | stalled)
+    for a in done:
+        m = state.who[a]
+        solution.status[m] = (
+            Status.CONVERGED if converged[a] else Status.MAX_ITER if spent[a] else Status.STALLED
+        )
+    m = state.who[done]
+    solution.theta[m] = engine.to_host(state.theta[done])
+    solution.value[m] = engine.to_host(state.value[done])
+    solution.grad_norm[m] = norm[done]
+    solution.n_iter[m] = engine.to_host(state.n_iter[done])
+    state.keep(np.setdiff1d(np.arange(state.who.size), done))
+
+
+def dot(xp, a: Array, b: Array) -> Array:
+    """Return the inner products (A,) of two arrays (A, K, P + 1), by BLAS, without a temporary."""
+    A = a.shape[0]
+    return (a.reshape(A, 1, -1) @ b.reshape(A, -1, 1))[:, 0, 0]
+
+
+def grad_norm(engine: FloatEngine, gradient: Array) -> Array:
+    """Return the largest magnitude (A,) of each problem's gradient."""
+    return engine.xp.max(engine.xp.abs(gradient), axis=(1, 2))

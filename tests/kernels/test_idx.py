@@ -1,0 +1,308 @@
+"""IDX files: round trips, malformed input, memory, MNIST; expected values from gzip, struct and NumPy."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import os
+import struct
+import subprocess
+import sys
+import textwrap
+import time
+import zlib
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from kernels import IdxError, normalize, read_idx, read_normalized, write_idx
+from kernels.backends import REGISTRY, is_available
+
+CODES = {"uint8": 0x08, "int8": 0x09, "int16": 0x0B, "int32": 0x0C, "float32": 0x0D, "float64": 0x0E}
+PRESENT = [name for name in REGISTRY if is_available(name)]
+MNIST_SHA256 = {
+    "train-images-idx3-ubyte.gz": "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+    "train-labels-idx1-ubyte.gz": "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+    "t10k-images-idx3-ubyte.gz": "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+    "t10k-labels-idx1-ubyte.gz": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+}
+
+
+def encode(array: np.ndarray) -> bytes:
+    """The file format, written down a second time."""
+    head = struct.pack(f">HBB{array.ndim}I", 0, CODES[array.dtype.name], array.ndim, *array.shape)
+    return head + array.astype(array.dtype.newbyteorder(">")).tobytes()
+
+
+def to_numpy(array) -> np.ndarray:
+    """The values on the host, whatever library holds them."""
+    for leave_device in ("get", "copy_to_host", "numpy"):
+        if hasattr(array, leave_device):
+            return getattr(array, leave_device)()
+    return array
+
+
+IDX_ARRAYS = st.sampled_from(sorted(CODES)).flatmap(
+    lambda dtype: arrays.arrays(dtype, arrays.array_shapes(min_dims=0, max_dims=5, min_side=0, max_side=5))
+)
+
+
+@pytest.mark.parametrize("backend", PRESENT)
+@given(array=IDX_ARRAYS, members=st.integers(0, 3))
+@settings(max_examples=60, deadline=None)
+def test_every_type_rank_and_container(backend: str, array: np.ndarray, members: int) -> None:
+    data = encode(array)
+    if members:
+        edges = [len(data) * part // members for part in range(members + 1)]
+        data = b"".join(gzip.compress(data[a:b]) for a, b in pairwise(edges))
+    result = to_numpy(read_idx(data, backend=backend))
+    assert result.shape == array.shape
+    assert result.dtype == array.dtype and result.dtype.isnative
+    assert result.tobytes() == array.tobytes()
+
+
+@given(array=IDX_ARRAYS, order=st.sampled_from("<>"), packed=st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_what_is_written_is_the_format(tmp_path_factory, array: np.ndarray, order: str, packed: bool) -> None:
+    path = tmp_path_factory.mktemp("written") / ("a.idx.gz" if packed else "a.idx")
+    write_idx(path, array.astype(array.dtype.newbyteorder(order)))
+    written = path.read_bytes()
+    assert (gzip.decompress(written) if packed else written) == encode(array)
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_written_files_are_reproducible_and_layout_does_not_matter(tmp_path: Path) -> None:
+    array = np.arange(60, dtype="int16").reshape(3, 4, 5)
+    write_idx(tmp_path / "c.gz", array)
+    write_idx(tmp_path / "f.gz", np.asfortranarray(array))
+    assert (tmp_path / "c.gz").read_bytes() == (tmp_path / "f.gz").read_bytes()
+    assert np.array_equal(read_idx(tmp_path / "f.gz"), array)
+
+
+@pytest.mark.parametrize("dtype", ["int64", "float16", "complex64", "bool", "U3"])
+def test_types_without_a_place_in_the_format_leave_the_old_file(tmp_path: Path, dtype: str) -> None:
+    path = tmp_path / "a.idx"
+    path.write_bytes(b"old")
+    with pytest.raises(ValueError, match=r"a\.idx: IDX holds uint8, .*; convert with array\.astype"):
+        write_idx(path, np.zeros(3, dtype))
+    assert path.read_bytes() == b"old"
+
+
+def test_a_write_that_breaks_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.idx"
+    path.write_bytes(b"old")
+    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        write_idx(path, np.zeros(3, "uint8"))
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["a.idx"]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_every_kind_of_source(tmp_path: Path, packed: bool) -> None:
+    array = np.arange(12, dtype="int32").reshape(3, 4)
+    data = gzip.compress(encode(array)) if packed else encode(array)
+    path = tmp_path / "misnamed.txt"
+    path.write_bytes(data)
+    stream = io.BytesIO(b"before" + data)
+    stream.seek(6)
+    for source in (path, str(path), data, bytearray(data), memoryview(data), path.open("rb"), stream):
+        result = read_idx(source)
+        assert np.array_equal(result, array)
+        result[:] = 0  # writable, and nobody else's memory
+    assert path.read_bytes() == data
+
+
+def test_gzip_header_fields(tmp_path: Path) -> None:
+    array = np.arange(5, dtype="uint8")
+    body = gzip.compress(encode(array), mtime=0)[10:]
+    head = b"\x1f\x8b\x08\x1e" + bytes(6) + b"\x03\0ext" + b"name\0" + b"comment\0"
+    crc = struct.pack("<H", zlib.crc32(head) & 0xFFFF)
+    assert np.array_equal(read_idx(head + crc + body), array)
+    with pytest.raises(IdxError, match="gzip header checksum"):
+        read_idx(head + b"\0\0" + body)
+
+
+GOOD = encode(np.arange(6, dtype="uint8").reshape(2, 3))
+PACKED = gzip.compress(GOOD, mtime=0)
+MALFORMED = {
+    "empty": (b"", 0, "4 bytes of an IDX magic number", "it is empty"),
+    "html": (b"<!DOCTYPE html><html>", 0, "two zero bytes", "an HTML page"),
+    "packed html": (gzip.compress(b"<html>"), 0, "two zero bytes", "an HTML page"),
+    "wrong magic": (b"\x01\0\x08\x01", 0, "two zero bytes", "01 00 08 01"),
+    "cut magic": (GOOD[:3], 0, "4 bytes of an IDX magic number", "3 bytes, 00 00 08"),
+    "unknown type": (b"\0\0\x0a\x01\0\0\0\1x", 2, "0x08, 0x09, 0x0B, 0x0C, 0x0D, 0x0E", "0x0A"),
+    "rank": (b"\0\0\x08\xff" + bytes(4 * 255), 3, "at most 64 dimensions", "255"),
+    "cut sizes": (GOOD[:9], 4, "2 dimensions in 8 bytes", "only 5 bytes"),
+    "cut data": (GOOD[:-2], 16, "a file of 18 bytes for shape (2, 3) of uint8", "16 bytes"),
+    "trailing": (GOOD + b"x", 18, "a file of 18 bytes", "19 bytes"),
+    "overflow": (b"\0\0\x0e\x03" + b"\xff" * 12, 4, "dimensions whose product", "4294967295, 4294967295"),
+    "huge": (b"\0\0\x08\x01\xff\xff\xff\xff" + GOOD, 26, "a file of 4294967303 bytes", "26 bytes"),
+    "packed huge": (
+        gzip.compress(b"\0\0\x08\x01\xff\xff\xff\xff"),
+        4,
+        "4294967303 bytes",
+        "at the very most",
+    ),
+    "packed cut data": (gzip.compress(GOOD[:-2]), 16, "6 bytes for shape (2, 3)", "the end after 4"),
+    "packed trailing": (gzip.compress(GOOD + b"x"), 18, "the end, after shape (2, 3)", "more bytes"),
+    "after the member": (PACKED + b"garbage", len(PACKED), "a gzip member, 1f 8b, or the end", "67 61"),
+    "wrong crc": (PACKED[:-8] + b"abcd" + PACKED[-4:], len(PACKED) - 8, "CRC-32", "0x64636261"),
+    "isize above": (PACKED[:-4] + b"\xff\xff\xff\xff", len(PACKED) - 4, "inflated length", "0xffffffff"),
+    "isize below": (PACKED[:-4] + b"\1\0\0\0", len(PACKED) - 4, "inflated length (modulo 2^32) 0x12", "0x1"),
+    "cut trailer": (PACKED[:-1], len(PACKED) - 4, "4 bytes, the inflated length", "only 3"),
+    "cut stream": (PACKED[:-10], len(PACKED) - 10, "more deflate data", "the end of the file"),
+    "gzip magic alone": (PACKED[:2], 2, "a whole gzip header", "only 0"),
+    "method": (b"\x1f\x8b\x07" + PACKED[3:], 2, "method 8", "method 7"),
+    "reserved flag": (b"\x1f\x8b\x08\x80" + PACKED[4:], 2, "reserved flags", "0x80"),
+    "corrupt": (PACKED[:10] + b"\xff" * 20, 10, "deflate data", "a fault"),
+}
+
+
+@pytest.mark.parametrize("read", [read_idx, read_normalized])
+@pytest.mark.parametrize("name", MALFORMED)
+def test_malformed_files_say_where_what_and_what_instead(tmp_path: Path, name: str, read) -> None:
+    data, offset, expected, found = MALFORMED[name]
+    path = tmp_path / "bad.gz"
+    path.write_bytes(data)
+    with pytest.raises(IdxError) as caught:
+        read(path)
+    error = caught.value
+    assert error.offset == offset
+    assert expected in error.expected
+    assert found in error.found
+    assert str(error).startswith(str(path))
+    for part in (f"at byte {offset}", expected, found):
+        assert part in str(error)
+
+
+@pytest.mark.parametrize("data", [GOOD, PACKED, PACKED + gzip.compress(b"")], ids=["raw", "gzip", "members"])
+def test_cut_at_every_byte(data: bytes) -> None:
+    for length in range(len(data)):
+        if data[:length] == PACKED:
+            continue
+        with pytest.raises(IdxError):
+            read_idx(data[:length])
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # overflow in float32, as in NumPy's own formula
+@given(
+    data=st.sampled_from([GOOD, PACKED, encode(np.float64([[1.5], [-2]])), gzip.compress(GOOD[:9]) + PACKED]),
+    changes=st.lists(st.tuples(st.integers(0, 200), st.integers(0, 255)), min_size=1, max_size=4),
+    cut=st.integers(0, 30),
+    tail=st.binary(max_size=3),
+)
+@settings(max_examples=600, deadline=None)
+def test_mutated_files_are_refused_or_whole_arrays(data: bytes, changes, cut: int, tail: bytes) -> None:
+    mutated = bytearray(data)
+    for place, value in changes:
+        mutated[place % len(mutated)] = value
+    mutated = mutated[: max(len(mutated) - cut, 0)] + tail
+    for read in (read_idx, read_normalized):
+        try:
+            array = read(bytes(mutated))
+        except IdxError:
+            continue
+        assert array.nbytes == np.prod(array.shape) * array.itemsize
+
+
+def test_lies_cost_neither_memory_nor_time(tmp_path: Path) -> None:
+    """A 200 MB bomb, sizes that the file could not hold, and sizes that it could but does not."""
+    small = b"\0\0\x08\x01\0\0\0\2"
+    large = b"\0\0\x08\x01\x40\0\0\0"  # 1 GiB
+    (tmp_path / "bomb.gz").write_bytes(gzip.compress(small + bytes(200_000_000), 1))
+    (tmp_path / "claim.gz").write_bytes(gzip.compress(large + os.urandom(100_000)))
+    (tmp_path / "reserve.gz").write_bytes(gzip.compress(large + os.urandom(2_000_000), 1))
+    (tmp_path / "isize.gz").write_bytes(gzip.compress(large)[:-4] + b"\xff\xff\xff\xff")
+    script = """
+        import resource, sys, time
+        from kernels import IdxError, read_idx
+        for path in sys.argv[1:]:
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            start = time.process_time()
+            try:
+                read_idx(path)
+            except IdxError:
+                seconds = time.process_time() - start
+                print(seconds < 1.0, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 16_384)
+    """
+    files = sorted(map(str, tmp_path.iterdir()))
+    run = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script), *files], capture_output=True, text=True, check=True
+    )
+    assert run.stdout.split() == ["True"] * 2 * len(files)
+
+
+def test_a_long_name_in_the_gzip_header_ends_soon() -> None:
+    start = time.process_time()
+    with pytest.raises(IdxError, match="the zero byte that ends a name"):
+        read_idx(b"\x1f\x8b\x08\x08" + bytes(6) + b"n" * 30_000_000)
+    assert time.process_time() - start < 1.0  # the promise for any malformed file, in CPU time
+
+
+def test_without_isal_the_answers_are_the_same() -> None:
+    script = """
+        import gzip, sys
+        sys.modules["isal"] = None
+        from kernels import IdxError, read_idx
+        packed = gzip.compress(b"\\0\\0\\x08\\x01\\0\\0\\0\\3abc")
+        assert read_idx(packed).tobytes() == b"abc"
+        for bad in (packed[:-1], packed[:12] + b"\\xff" + packed[13:], packed + b"x"):
+            try:
+                read_idx(bad)
+            except IdxError:
+                print("refused")
+    """
+    run = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True)
+    assert run.stdout.split() == ["refused"] * 3, run.stderr
+
+
+@given(array=IDX_ARRAYS, packed=st.booleans())
+@settings(max_examples=60, deadline=None)
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # overflow in float32, as in NumPy's own formula
+def test_read_normalized_is_the_two_steps(array: np.ndarray, packed: bool) -> None:
+    data = gzip.compress(encode(array)) if packed else encode(array)
+    expected = normalize(array, mean=0.5, std=0.25)
+    assert np.array_equal(read_normalized(data, mean=0.5, std=0.25), expected, equal_nan=True)
+
+
+def test_read_normalized_over_many_blocks(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    images = rng.integers(0, 256, (1201, 3, 32, 32), dtype=np.uint8)
+    write_idx(tmp_path / "images.idx", images)
+    constants = {"mean": rng.random((3, 1, 1)), "std": rng.random((3, 1, 1)) + 0.1, "dtype": "float16"}
+    expected = normalize(images, **constants, backend="numpy")
+    assert np.array_equal(read_normalized(tmp_path / "images.idx", **constants), expected)
+
+
+@pytest.mark.mnist
+@pytest.mark.parametrize("name", MNIST_SHA256)
+def test_mnist(mnist_folder: Path, name: str) -> None:
+    path = next(mnist_folder.rglob(name))
+    packed = path.read_bytes()
+    assert hashlib.sha256(packed).hexdigest() == MNIST_SHA256[name]
+    raw = gzip.decompress(packed)
+    rank = raw[3]
+    expected = np.frombuffer(raw, np.uint8, offset=4 + 4 * rank).reshape(
+        struct.unpack_from(f">{rank}I", raw, 4)
+    )
+    assert expected.shape == ((60000 if "train" in name else 10000), 28, 28)[:rank]
+    result = read_idx(path)
+    assert result.dtype == np.uint8 and np.array_equal(result, expected)
+    if rank == 3:
+        assert np.array_equal(read_normalized(path), expected * np.float32(1 / 255))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("backend", ["torch", "cupy", "numba-cuda"])
+@pytest.mark.parametrize("dtype", CODES)
+def test_device_back_ends_give_what_was_written(cuda, dtype: str, backend: str) -> None:
+    array = (np.random.default_rng(0).normal(size=(7, 31)) * 50).astype(dtype)
+    result = read_idx(encode(array), backend=backend)
+    assert np.array_equal(to_numpy(result.cpu() if backend == "torch" else result), array)

@@ -18,11 +18,12 @@ def print_table(
     ``bold`` holds the indexes of the rows to emphasize. On a terminal the table takes its width; into a
     file or pipe it takes up to `PIPE_WIDTH` characters, so that lines stay whole.
     """
+    from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table()
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
     columns = zip(*rows, strict=True) if rows else [()] * len(headings)
     for heading, column in zip(headings, columns, strict=True):
         table.add_column(heading, justify="right" if all(map(_NUMBER.fullmatch, column)) else "left")

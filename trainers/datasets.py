@@ -119,7 +119,7 @@ def load_dataset(source: str | Path) -> Dataset:
     trainers.download.DownloadError
         No mirror delivered.
     """
-    return read_folder(resolve(source), name=Path(source).name)
+    return read_folder(resolve(source), name=Path(source).resolve().name)
 
 
 def resolve(source: str | Path) -> Path:
@@ -217,12 +217,12 @@ def read_folder(folder: Path, *, name: str) -> Dataset:
 
 
 def read_images(path: Path) -> np.ndarray:
-    """Read an IDX file of images: (N, ...) uint8, two dimensions or more, at least one image."""
+    """Read an IDX file of images: uint8, (N, height, width) or (N, height, width, 3), at least one."""
     images = read_idx(path)
-    if images.dtype != np.uint8 or images.ndim < 2:
+    if images.dtype != np.uint8 or images.ndim < 3 or images.shape[3:] not in ((), (3,)):
         raise DataError(
-            f"{path} holds {images.ndim}-dimensional {images.dtype} values; "
-            f"images are unsigned bytes (IDX type 0x08) in two or more dimensions"
+            f"{path} holds {images.dtype} values of shape {images.shape}; images are unsigned bytes "
+            f"(IDX type 0x08) of shape (N, height, width) or (N, height, width, 3)"
         )
     if not images.size:
         raise DataError(f"{path} holds no image: its shape is {images.shape}")

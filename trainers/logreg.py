@@ -1,7 +1,6 @@
 """Logistic regression on images: every regularization rate in one batched solve.
 
-The regularization rate is 1 / C of scikit-learn. Pixels count as 0 to 1 (a byte divided by 255) in every
-model written here; what scikit-learn loads from the .pkl therefore expects ``X / 255``.
+The regularization rate is 1 / C of scikit-learn.
 
     python -m trainers.logreg --data-folder data --regularization 0.8
 """
@@ -10,132 +9,21 @@ from __future__ import annotations
 
 import argparse
 import sys
-import zipfile
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from kernels import PathSolution, Status, fit_path
-from trainers.checkpoint import manifest, write_atomic, write_json
 from trainers.datasets import Dataset, load_dataset
+from trainers.linear_model import PIXEL_SCALE, SEED, LinearModel, write_model
 from trainers.progress import progress
 from trainers.tracking import start_run
 
-PIXEL_SCALE = 1 / 255
-SEED = 42
 EXPERIMENT = "sklearn-mnist"
-MODEL_STEM = "sklearn_mnist_model"
-
-
-class ModelError(ValueError):
-    """A model file cannot be used; the message names it."""
-
-
-@dataclass(frozen=True)
-class LinearModel:
-    """One fitted classifier.
-
-    Attributes
-    ----------
-    coef : (K, P) float64, for pixels scaled to 0..1.
-    intercept : (K,) float64.
-    classes : (K,) the label of each row.
-    loss : ``multinomial`` or ``ovr``.
-    l2 : regularization rate, 1 / C.
-    """
-
-    coef: np.ndarray
-    intercept: np.ndarray
-    classes: np.ndarray
-    loss: str
-    l2: float
-
-    def predict(self, X: np.ndarray) -> np.ndarray:
-        """Return the label of each row of ``X``, (N, P) uint8 pixels."""
-        if X.shape[1] != self.coef.shape[1]:
-            raise ModelError(
-                f"the model was trained on images of {self.coef.shape[1]} pixels, these have {X.shape[1]}; "
-                f"predict on images of the same size"
-            )
-        return self.classes[(X @ (self.coef.T * PIXEL_SCALE) + self.intercept).argmax(axis=1)]
-
-    def save(self, path: Path) -> None:
-        """Write the model to an .npz file, atomically; nothing in it needs unpickling."""
-        with write_atomic(path) as file:
-            np.savez(file, **asdict(self))
-
-    @classmethod
-    def load(cls, path: Path) -> LinearModel:
-        """Read a model that `save` wrote.
-
-        Raises
-        ------
-        ModelError
-            The file is damaged or holds something else.
-        """
-        try:
-            with np.load(path, allow_pickle=False) as arrays:
-                model = cls(**{name: arrays[name] for name in cls.__dataclass_fields__})
-            fits = model.coef.shape == (len(model.classes), *model.coef.shape[1:]) and model.coef.ndim == 2
-            if not fits or model.intercept.shape != model.classes.shape or not np.isfinite(model.coef).all():
-                raise ValueError("its arrays do not fit together")
-            return replace(model, loss=str(model.loss), l2=float(model.l2))
-        except FileNotFoundError:
-            raise
-        except (ValueError, KeyError, TypeError, OSError, EOFError, MemoryError, zipfile.BadZipFile) as error:
-            raise ModelError(
-                f"{path} is not a model that papershell wrote ({error}); train it again"
-            ) from error
-
-    def to_sklearn(self) -> Any:
-        """Return the model as scikit-learn's own estimator; see `to_sklearn`."""
-        return to_sklearn(self.coef, self.intercept, self.classes, l2=self.l2, loss=self.loss)
-
-
-def to_sklearn(
-    coef: np.ndarray, intercept: np.ndarray, classes: np.ndarray, *, l2: float, loss: str, n_iter: int = 0
-) -> Any:
-    """Return fitted coefficients as a genuine scikit-learn estimator that needs nothing of papershell.
-
-    Parameters
-    ----------
-    coef : (K, P) float64.
-    intercept : (K,) float64.
-    classes : (K,) sorted labels.
-    l2 : regularization rate; the estimator's C is 1 / l2.
-    loss : ``multinomial`` gives a `LogisticRegression`; so does ``ovr`` of two classes. ``ovr`` of more
-        gives a `OneVsRestClassifier` of binary ones, since `LogisticRegression` would read K rows as softmax.
-    n_iter : iterations done, for ``n_iter_``.
-    """
-    if len(classes) == 2:
-        difference = (coef[1] - coef[0], intercept[1] - intercept[0]) if loss == "multinomial" else None
-        row, offset = difference or (coef[1], intercept[1])
-        return _sklearn_model(row[None], offset[None], classes, l2, n_iter)
-    if loss == "multinomial":
-        return _sklearn_model(coef, intercept, classes, l2, n_iter)
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.multiclass import OneVsRestClassifier
-
-    rest = OneVsRestClassifier(LogisticRegression(C=1 / l2, random_state=SEED))
-    rest.fit(np.zeros((len(classes), 1)), classes)  # sets what this version of scikit-learn wants set
-    rows = zip(coef[:, None], intercept[:, None], strict=True)
-    rest.estimators_ = [_sklearn_model(row, offset, np.array([0, 1]), l2, n_iter) for row, offset in rows]
-    rest.n_features_in_ = coef.shape[1]
-    return rest
-
-
-def _sklearn_model(
-    coef: np.ndarray, intercept: np.ndarray, classes: np.ndarray, l2: float, n_iter: int
-) -> Any:
-    from sklearn.linear_model import LogisticRegression
-
-    model = LogisticRegression(C=1 / l2, random_state=SEED)
-    model.coef_, model.intercept_, model.classes_ = coef, intercept, classes
-    model.n_features_in_, model.n_iter_ = coef.shape[1], np.array([n_iter], dtype=np.int32)
-    return model
 
 
 @dataclass(frozen=True)
@@ -164,8 +52,9 @@ class Sweep:
     @property
     def model(self) -> LinearModel:
         """The model of the best rate."""
-        coef, intercept = self.solution.coef[self.best], self.solution.intercept[self.best]
-        return LinearModel(coef, intercept, self.classes, self.loss, float(self.l2[self.best]))
+        found, r = self.solution, self.best
+        rate, n_iter = float(self.l2[r]), int(found.n_iter[r])
+        return LinearModel(found.coef[r], found.intercept[r], self.classes, self.loss, rate, n_iter)
 
     def rates(self) -> list[dict[str, Any]]:
         """Return one record per rate: l2, C, loss, grad_norm, n_iter, status, test_accuracy."""
@@ -185,7 +74,14 @@ class Sweep:
         ]
 
 
-def sweep(data: Dataset, l2: Sequence[float], *, loss: str = "multinomial", backend: str = "auto") -> Sweep:
+def sweep(
+    data: Dataset,
+    l2: Sequence[float],
+    *,
+    loss: str = "multinomial",
+    folds: int | None = None,
+    backend: str = "auto",
+) -> Sweep:
     """Fit every rate of ``l2`` on the training part at once, and measure each on the test part.
 
     Parameters
@@ -194,33 +90,73 @@ def sweep(data: Dataset, l2: Sequence[float], *, loss: str = "multinomial", back
     l2 : (R,) positive regularization rates, 1 / C.
     loss : ``multinomial``, its intercept unpenalized; or ``ovr``, one logistic regression per class with
         the intercept penalized, which is what liblinear minimizes.
+    folds : choose the best rate by cross-validation on the training part, with so many stratified folds
+        that are solved in the same batch; None chooses by the test part.
     backend : a name of `kernels.available_backends`, or ``auto``.
 
     Raises
     ------
     ValueError
-        No rate, or one that is not a positive number.
+        No rate, or one that is not a positive number; more folds than a class has images.
     kernels.BackendError
         The back end is absent.
     """
     rates = check_rates(l2)
-    y = np.searchsorted(data.classes, data.y_train)
-    with progress(f"fitting {len(rates)} rates", len(rates)) as update:
-        solution = fit_path(
-            data.X_train,
+    y, y_test = (np.searchsorted(data.classes, labels) for labels in (data.y_train, data.y_test))
+    masks = _training_masks(y, folds) if folds else None
+    solution = _fit(data.X_train, y, rates, loss=loss, masks=masks, backend=backend)
+    whole = solution if masks is None else _fold(solution, 0)
+    test_accuracy = _accuracy(whole, data.X_test, y_test)
+    cv_accuracy = None if masks is None else _held_out_accuracy(solution, data.X_train, y, masks)
+    merit = test_accuracy if cv_accuracy is None else cv_accuracy
+    best = max(range(len(rates)), key=lambda r: (merit[r], rates[r]))
+    return Sweep(rates, loss, data.classes, whole, test_accuracy, cv_accuracy, best)
+
+
+def _fit(
+    X: np.ndarray, y: np.ndarray, rates: np.ndarray, *, loss: str, masks: np.ndarray | None, backend: str
+) -> PathSolution:
+    """All rates of all folds in one call, with a sign of life."""
+    problems = len(rates) * (1 if masks is None else len(masks))
+    with progress("fitting", problems) as update:
+        return fit_path(
+            X,
             y,
             rates,
             loss=loss,
             penalize_intercept=loss == "ovr",
+            folds=masks,
             scale=PIXEL_SCALE,
             backend=backend,
-            callback=lambda iteration, active, grad_norm: update(
-                len(rates) - active, f"iteration {iteration}, largest gradient {grad_norm:.1e}"
+            callback=lambda passes, active, grad_norm: update(
+                problems - active, f"pass {passes}, largest gradient {grad_norm:.1e}"
             ),
         )
-    accuracy = _accuracy(solution, data.X_test, np.searchsorted(data.classes, data.y_test))
-    best = max(range(len(rates)), key=lambda r: (accuracy[r], rates[r]))
-    return Sweep(rates, loss, data.classes, solution, accuracy, None, best)
+
+
+def _training_masks(y: np.ndarray, folds: int) -> np.ndarray:
+    """(1 + F, N): all samples, then for each fold those it trains on."""
+    if folds > (fewest := np.bincount(y).min()):
+        raise ValueError(f"{folds} folds need as many images of each class, but one has {fewest}; use fewer")
+    from sklearn.model_selection import StratifiedKFold
+
+    masks = np.ones((1 + folds, len(y)), dtype=bool)
+    splits = StratifiedKFold(folds, shuffle=True, random_state=SEED).split(y[:, None], y)
+    for mask, (_, held_out) in zip(masks[1:], splits, strict=True):
+        mask[held_out] = False
+    return masks
+
+
+def _fold(solution: PathSolution, f: int) -> PathSolution:
+    """The path of one fold."""
+    arrays = {name: value[f] for name, value in vars(solution).items() if isinstance(value, np.ndarray)}
+    return replace(solution, **arrays)
+
+
+def _held_out_accuracy(solution: PathSolution, X: np.ndarray, y: np.ndarray, masks: np.ndarray) -> np.ndarray:
+    """(R,) mean over the folds of the accuracy on what each did not train on."""
+    scores = [_accuracy(_fold(solution, f), X[~mask], y[~mask]) for f, mask in enumerate(masks) if f]
+    return np.mean(scores, axis=0)
 
 
 def check_rates(l2: Sequence[float]) -> np.ndarray:
@@ -241,20 +177,11 @@ def _accuracy(solution: PathSolution, X: np.ndarray, y: np.ndarray) -> np.ndarra
     return (predicted == y[:, None]).mean(axis=0)
 
 
-def write_model(folder: Path, model: LinearModel, facts: Mapping[str, Any]) -> list[Path]:
-    """Write the model three times into ``folder``, each file atomically; return the paths.
-
-    ``sklearn_mnist_model.pkl`` holds scikit-learn's own estimator (joblib), ``.npz`` the same numbers
-    without pickle, ``.json`` how it was made: ``facts`` and `trainers.checkpoint.manifest`.
-    """
-    import joblib
-
-    pickled, safe, record = (folder / f"{MODEL_STEM}.{suffix}" for suffix in ("pkl", "npz", "json"))
-    with write_atomic(pickled) as file:
-        joblib.dump(model.to_sklearn(), file)
-    model.save(safe)
-    write_json(record, manifest(seed=SEED, **facts))
-    return [pickled, safe, record]
+def warn_unconverged(solution: PathSolution) -> None:
+    """Say on stderr how many rates stopped short of their optimum, and why."""
+    for status, count in Counter(solution.status).items():
+        if status is not Status.CONVERGED:
+            print(f"{count} of {len(solution.status)} rates: {status.message}", file=sys.stderr)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -271,8 +198,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         facts = {"dataset": data.name, "backend": result.solution.backend, "arguments": vars(args)}
         for path in write_model(Path(args.out), result.model, facts | {"rates": result.rates()}):
             run.log_artifact(path)
-    if (status := result.solution.status[0]) is not Status.CONVERGED:
-        print(f"not converged: {status.message}", file=sys.stderr)
+    warn_unconverged(result.solution)
     print(metrics)
 
 

@@ -132,9 +132,9 @@ def list_models() -> list[ModelVersion]:
     return [_model_version(version) for version in found]
 
 
-def register_model(name: str, files: Sequence[Path]) -> ModelVersion | None:
-    """Register ``files`` as the next version of ``name``, in a run of their own."""
-    with start_run("models", f"register {name}") as recorder:
+def register_model(name: str, files: Sequence[Path]) -> ModelVersion:
+    """Register ``files`` as the next version of ``name`` in the local store, in a run of their own."""
+    with _mlflow_run("models", f"register {name}") as recorder:
         return recorder.register_model(name, files)
 
 

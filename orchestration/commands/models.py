@@ -33,8 +33,8 @@ def register_(
     """Register files as the next version of a model."""
     from trainers.tracking import register_model
 
-    if model := register_model(name, files):
-        print(f"registered {model.name}, id {model.id}, version {model.version}")
+    model = register_model(name, files)
+    print(f"registered {model.name}, id {model.id}, version {model.version}")
 
 
 @group.command()

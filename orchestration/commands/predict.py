@@ -40,7 +40,7 @@ def predict(
 
 
 def _predict(path: Path, X: np.ndarray, trust_pickle: bool) -> np.ndarray:
-    from trainers.logreg import PIXEL_SCALE, LinearModel, ModelError
+    from trainers.linear_model import PIXEL_SCALE, LinearModel, ModelError
 
     if path.suffix != ".pkl":
         return LinearModel.load(path).predict(X)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from trainers.tracking import Recorder
 
 MODEL_NAME = "sklearn_mnist"
+T = TypeVar("T")
 Loss = Enum("Loss", {"multinomial": "multinomial", "ovr": "ovr"})
 _RANGE = re.compile(r"([^:]+):([^:]+):(\d+)")
 
@@ -64,6 +66,9 @@ def sweep(
     loss: Annotated[
         Loss, typer.Option(help="One softmax model, or one-vs-rest, its intercept penalized as by liblinear.")
     ] = Loss.multinomial,
+    folds: Annotated[
+        int | None, typer.Option(min=2, help="Choose the best by cross-validation with so many folds.")
+    ] = None,
     backend: Annotated[str, typer.Option(help="See `papershell backends`.")] = "auto",
     out: Annotated[Path, typer.Option(help="Folder for model and figures.")] = Path("outputs"),
     json: Annotated[Path | None, typer.Option(help="Write the results to this file.")] = None,
@@ -71,17 +76,15 @@ def sweep(
     """Fit all regularization rates in one batch, compare them, register the best model."""
     start_s = time.perf_counter()
     rates = parse_rates(regularization)
-    from trainers import logreg
     from trainers.checkpoint import write_json
     from trainers.datasets import load_dataset
-    from trainers.tracking import start_run
+    from trainers.logreg import sweep as fit
+    from trainers.logreg import warn_unconverged
 
-    loading_s = time.perf_counter()
-    dataset = load_dataset(data)
-    fitting_s = time.perf_counter()
-    result = logreg.sweep(dataset, rates, loss=loss.value, backend=backend)
-    seconds = {"decode": fitting_s - loading_s, "fit": time.perf_counter() - fitting_s}
-    _print_table(result, dataset, seconds)
+    dataset, decode_s = _timed(lambda: load_dataset(data))
+    result, fit_s = _timed(lambda: fit(dataset, rates, loss=loss.value, folds=folds, backend=backend))
+    _print_table(result, dataset, fit_s)
+    warn_unconverged(result.solution)
     facts = {
         "dataset": dataset.name,
         "n_train": len(dataset.X_train),
@@ -89,28 +92,46 @@ def sweep(
         "backend": result.solution.backend,
         "loss": loss.value,
     }
-    results = {"rates": result.rates(), "best": result.rates()[result.best]}
-    with start_run(logreg.EXPERIMENT, f"sweep {dataset.name}") as run:
-        files = logreg.write_model(out, result.model, facts | results)
-        _record(run, facts, results, [*files, *_draw(out, dataset, result)])
+    outcome = {"rates": result.rates(), "best": result.rates()[result.best]}
+    model_path = _keep(out, dataset, result, facts, outcome)
+    if json:
+        seconds = {"decode": decode_s, "fit": fit_s, "total": time.perf_counter() - start_s}
+        write_json(json, facts | {"seconds": seconds} | outcome | {"model_path": str(model_path)})
+
+
+def _timed(work: Callable[[], T]) -> tuple[T, float]:
+    start_s = time.perf_counter()
+    return work(), time.perf_counter() - start_s
+
+
+def _keep(out: Path, dataset: Dataset, result: Sweep, facts: dict[str, Any], outcome: dict[str, Any]) -> Path:
+    """Write model and figures, then record and register them; return the path of the model."""
+    from trainers.linear_model import write_model
+    from trainers.logreg import EXPERIMENT
+    from trainers.tracking import start_run
+
+    files = write_model(out, result.model, facts | outcome)
+    figures = _draw(out, dataset, result)
+    for path in (*files, *figures):
+        print(f"wrote {path}")
+    with start_run(EXPERIMENT, f"sweep {dataset.name}") as run:
+        _record(run, facts, outcome)
+        for path in figures:
+            run.log_artifact(path)
         version = run.register_model(MODEL_NAME, files)
     if version:
         print(f"registered {version.name}, id {version.id}, version {version.version}")
-    seconds["total"] = time.perf_counter() - start_s
-    if json:
-        write_json(json, facts | {"seconds": seconds} | results | {"model_path": str(files[0])})
+    return files[0]
 
 
-def _record(run: Recorder, facts: dict[str, Any], results: dict[str, Any], files: list[Path]) -> None:
-    """Parameters, one point of each curve per rate, the walk-through's two metrics of the best, files."""
-    run.log_params(facts | {"regularization": [rate["l2"] for rate in results["rates"]]})
-    for step, rate in enumerate(results["rates"]):
-        run.log_metrics({f"path/{name}": v for name, v in rate.items() if name != "status"}, step)
-    best = results["best"]
+def _record(run: Recorder, facts: dict[str, Any], outcome: dict[str, Any]) -> None:
+    """Parameters, one point of each curve per rate, the walk-through's two metrics of the best."""
+    rates = [rate["l2"] for rate in outcome["rates"]]
+    run.log_params(facts | {"regularization": f"{len(rates)} rates, {min(rates):g} to {max(rates):g}"})
+    for step, rate in enumerate(outcome["rates"]):
+        run.log_metrics({f"path/{name}": value for name, value in rate.items() if name != "status"}, step)
+    best = outcome["best"]
     run.log_metrics({"regularization rate": best["l2"], "accuracy": best["test_accuracy"]})
-    for path in files:
-        run.log_artifact(path)
-        print(f"wrote {path}")
 
 
 def _draw(out: Path, dataset: Dataset, result: Sweep) -> list[Path]:
@@ -124,11 +145,12 @@ def _draw(out: Path, dataset: Dataset, result: Sweep) -> list[Path]:
     return [accuracy, samples]
 
 
-def _print_table(result: Sweep, dataset: Dataset, seconds: dict[str, float]) -> None:
+def _print_table(result: Sweep, dataset: Dataset, fit_s: float) -> None:
     images = f"{len(dataset.X_train):,} images to train, {len(dataset.X_test):,} to test"
-    fit = f"{len(result.l2)} rates in {seconds['fit']:.2f} s on {result.solution.backend}"
+    fit = f"{len(result.l2)} rates in {fit_s:.2f} s on {result.solution.backend}"
     print(f"{dataset.name}: {images}; {fit}")
-    headings = ("rate", "C", "loss", "gradient", "iterations", "status", "test accuracy", "")
+    folded = ("validation",) if result.cv_accuracy is not None else ()
+    headings = ("rate", "C", "loss", "gradient", "iterations", "status", *folded, "test accuracy", "")
     rows = [
         (
             f"{rate['l2']:.4g}",
@@ -137,6 +159,7 @@ def _print_table(result: Sweep, dataset: Dataset, seconds: dict[str, float]) -> 
             f"{rate['grad_norm']:.1e}",
             str(rate["n_iter"]),
             rate["status"].replace("_", " "),
+            *(f"{rate['cv_accuracy']:.4f}" for _ in folded),
             f"{rate['test_accuracy']:.4f}",
             "best" if r == result.best else "",
         )

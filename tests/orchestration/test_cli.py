@@ -197,7 +197,7 @@ def test_runs_and_models_are_listed_shown_compared_and_downloaded(swept, project
     code, out, _ = swept("train", "logreg", "--data-folder", "digits", "--regularization", "0.8")
     assert code == 0 and "'regularization rate': 0.8" in out
     _, out, _ = swept("runs", "list")
-    trained, first = (line.split()[1] for line in out.splitlines() if "digits" in line)
+    trained, first = (line.split()[0] for line in out.splitlines() if "digits" in line)
     _, shown, _ = swept("runs", "show", first)
     assert "accuracy: 0.9" in shown and "model/sklearn_mnist_model.npz" in shown
     _, compared, _ = swept("runs", "compare", first, trained)

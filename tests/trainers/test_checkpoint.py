@@ -13,19 +13,19 @@ import numpy as np
 import pytest
 
 from trainers.checkpoint import manifest, write_atomic, write_json
-from trainers.logreg import MODEL_STEM, LinearModel, write_model
+from trainers.linear_model import MODEL_STEM, LinearModel, write_model
 
 WRITER = """
 import sys
 from pathlib import Path
 import numpy as np
-from trainers.logreg import LinearModel, write_model
+from trainers.linear_model import LinearModel, write_model
 
 folder, version = Path(sys.argv[1]), 0
 while True:
     version += 1
     coef = np.full((10, 2000), float(version))
-    write_model(folder, LinearModel(coef, coef[:, 0], np.arange(10), "multinomial", float(version)), {})
+    write_model(folder, LinearModel(coef, coef[:, 0], np.arange(10), "multinomial", float(version), 9), {})
     print(version, flush=True)
 """
 
@@ -73,7 +73,7 @@ def test_the_manifest_names_code_libraries_and_facts(tmp_path):
 
 
 def test_a_model_is_written_three_times(tmp_path):
-    model = LinearModel(np.ones((3, 4)), np.zeros(3), np.array([1, 5, 9]), "ovr", 0.8)
+    model = LinearModel(np.ones((3, 4)), np.zeros(3), np.array([1, 5, 9]), "ovr", 0.8, 9)
     paths = write_model(tmp_path / "out", model, {"dataset": "mine"})
     assert sorted(path.suffix for path in paths) == [".json", ".npz", ".pkl"]
     assert sorted(paths) == sorted((tmp_path / "out").iterdir())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 from pathlib import Path
 
 import numpy as np
@@ -91,8 +90,12 @@ MISFITS = {
     "fewer labels": (changed(1, parts()[1][:-1]), "11 labels for 12 images"),
     "labels in two dimensions": (changed(1, np.zeros((12, 1), np.uint8)), "2-dimensional uint8"),
     "labels that are floats": (changed(1, np.zeros(12, np.float32)), "1-dimensional float32"),
-    "images that are floats": (changed(0, np.zeros((12, 4, 5), np.float32)), "3-dimensional float32"),
-    "images in one dimension": (changed(0, np.zeros(12, np.uint8)), "1-dimensional uint8"),
+    "images that are floats": (
+        changed(0, np.zeros((12, 4, 5), np.float32)),
+        r"float32 values of shape \(12, 4, 5\)",
+    ),
+    "images in rows": (changed(0, np.zeros((12, 20), np.uint8)), r"uint8 values of shape \(12, 20\)"),
+    "images of five channels": (changed(0, np.zeros((12, 4, 5, 5), np.uint8)), "height, width, 3"),
     "no image": (changed(0, np.zeros((0, 4, 5), np.uint8)), "holds no image"),
     "test images of another size": (changed(2, np.zeros((6, 5, 5), np.uint8)), r"\(5, 5\)"),
     "one class": (changed(1, np.zeros(12, np.uint8)), "one class only"),
@@ -183,8 +186,8 @@ def test_an_unknown_download_lists_the_known(tmp_path):
 def test_a_gzip_file_with_a_wrong_checksum_is_refused(tmp_path):
     write(tmp_path, parts())
     path = tmp_path / f"{LONG[0]}.gz"
-    packed = bytearray(gzip.compress(path.read_bytes()))
-    packed[-6] ^= 1
+    packed = bytearray(path.read_bytes())
+    packed[-6] ^= 1  # the checksum is bytes -8 to -5 of the member
     path.write_bytes(packed)
     with pytest.raises(IdxError):
         load_dataset(tmp_path)

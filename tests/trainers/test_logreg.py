@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from kernels import BackendError
+from kernels import BackendError, Status, fit_path
 from trainers.datasets import Dataset, load_dataset
-from trainers.logreg import MODEL_STEM, LinearModel, ModelError, main, sweep, to_sklearn, write_model
+from trainers.linear_model import MODEL_STEM, LinearModel, write_model
+from trainers.logreg import main, sweep, warn_unconverged
 
 TOLERANCE = 1e-4  # fit_path's default: the largest gradient of the mean objective
 
@@ -59,7 +56,7 @@ def test_each_rate_reaches_the_optimum_of_its_objective_on_scaled_pixels(digits,
     for r, rate in enumerate(rates := [0.1, 1.0, 30.0]):
         result = sweep(digits, rates, loss=loss)
         coef, intercept = result.solution.coef[r], result.solution.intercept[r]
-        model = LinearModel(coef, intercept, result.classes, loss, rate)
+        model = LinearModel(coef, intercept, result.classes, loss, rate, 0)
         assert gradient(model, digits, penalize_intercept=loss == "ovr") <= TOLERANCE * (1 + 1e-9)
 
 
@@ -81,15 +78,6 @@ def test_probabilities_are_the_softmax_of_all_classes(digits):
     expected = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
     actual = model.to_sklearn().predict_proba(digits.X_test / 255)
     np.testing.assert_allclose(actual, expected, rtol=1e-9, atol=1e-12)
-
-
-def test_two_classes_of_softmax_become_one_sigmoid():
-    coef, intercept = np.array([[1.0, -2.0], [0.5, 3.0]]), np.array([0.25, -1.0])
-    X = np.random.default_rng(3).normal(size=(50, 2))
-    scores = np.exp(X @ coef.T + intercept)
-    estimator = to_sklearn(coef, intercept, np.array([3, 8]), l2=2.0, loss="multinomial")
-    np.testing.assert_allclose(estimator.predict_proba(X), scores / scores.sum(axis=1, keepdims=True))
-    assert estimator.C == 0.5
 
 
 def test_one_vs_rest_agrees_with_scikit_learns_own_on_liblinear(digits):
@@ -130,6 +118,41 @@ def test_the_best_is_the_most_accurate_and_of_equals_the_largest_rate(digits):
     assert result.rates()[0]["C"] == 0.01 and result.rates()[0]["status"] == "converged"
 
 
+def test_cross_validation_chooses_by_images_that_a_fold_did_not_train_on(digits):
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedKFold, cross_val_score
+    from threadpoolctl import threadpool_limits
+
+    rates = [0.1, 10.0, 1000.0]
+    result = sweep(digits, rates, folds=3)
+    X, y = digits.X_train / 255, digits.y_train
+    cv = StratifiedKFold(3, shuffle=True, random_state=42)
+    for r, rate in enumerate(rates):
+        with threadpool_limits(1):  # many small products: a second thread costs more than it brings
+            peer = cross_val_score(LogisticRegression(C=1 / rate, tol=TOLERANCE, max_iter=1000), X, y, cv=cv)
+        # two solutions within the tolerance may disagree on an image at the border of two classes
+        assert abs(result.cv_accuracy[r] - peer.mean()) <= 3 / len(y)
+    assert result.best == int(np.argmax(result.cv_accuracy))
+    alone = sweep(digits, rates)
+    np.testing.assert_array_equal(result.test_accuracy, alone.test_accuracy)
+    assert result.rates()[0].keys() - alone.rates()[0].keys() == {"cv_accuracy"}
+
+
+def test_more_folds_than_a_class_has_images_is_one_sentence(digits):
+    with pytest.raises(ValueError, match="1000 folds need as many images of each class"):
+        sweep(digits, [1.0], folds=1000)
+
+
+def test_rates_that_stopped_short_are_counted_and_explained(digits, capsys):
+    problem = {"X": digits.X_train, "y": digits.y_train.astype(int), "l2": [1e6, 1.0, 0.1], "scale": 1 / 255}
+    whole = fit_path(**problem)
+    warn_unconverged(whole)
+    assert capsys.readouterr().err == ""
+    warn_unconverged(fit_path(**problem, max_iter=int(whole.n_iter.min())))
+    short = np.count_nonzero(whole.n_iter > whole.n_iter.min())
+    assert capsys.readouterr().err == f"{short} of 3 rates: {Status.MAX_ITER.message}\n" and short
+
+
 @pytest.mark.parametrize("rates", [[], [-1.0], [0.0], [0.5, math.nan], [math.inf]])
 def test_rates_that_cannot_be_are_one_sentence(digits, rates):
     with pytest.raises(ValueError, match="regularization rate"):
@@ -139,55 +162,6 @@ def test_rates_that_cannot_be_are_one_sentence(digits, rates):
 def test_an_absent_back_end_is_an_error_and_not_another_one(digits):
     with pytest.raises(BackendError, match="abacus"):
         sweep(digits, [1.0], backend="abacus")
-
-
-SMALL = LinearModel(np.arange(12.0).reshape(3, 4), np.zeros(3), np.array([1, 5, 9]), "ovr", 0.8)
-
-
-def saved(tmp_path: Path) -> Path:
-    SMALL.save(tmp_path / "model.npz")
-    return tmp_path / "model.npz"
-
-
-def test_the_safe_file_brings_back_the_same_model(tmp_path):
-    model = LinearModel.load(saved(tmp_path))
-    np.testing.assert_array_equal(model.coef, SMALL.coef)
-    assert (model.loss, model.l2, model.classes.tolist()) == ("ovr", 0.8, [1, 5, 9])
-
-
-@settings(max_examples=150, deadline=None)
-@given(data=st.data())
-def test_a_damaged_model_file_is_refused_or_read_never_anything_else(data, tmp_path_factory):
-    buffer = io.BytesIO()
-    np.savez(buffer, **vars(SMALL))
-    content = bytearray(buffer.getvalue())
-    for _ in range(data.draw(st.integers(1, 4))):
-        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
-    path = tmp_path_factory.mktemp("fuzz") / "model.npz"
-    path.write_bytes(content[: data.draw(st.integers(0, len(content)))])
-    try:
-        model = LinearModel.load(path)
-    except ModelError as error:
-        assert str(path) in str(error)
-    else:
-        assert model.predict(np.zeros((2, model.coef.shape[1]), np.uint8)).shape == (2,)
-
-
-def test_a_file_with_objects_in_it_is_not_unpickled(tmp_path):
-    class Bomb:
-        def __reduce__(self):
-            return (Path.touch, (tmp_path / "exploded",))
-
-    fields = vars(SMALL) | {"coef": np.array([Bomb()], dtype=object)}
-    np.savez(tmp_path / "model.npz", **fields)
-    with pytest.raises(ModelError):
-        LinearModel.load(tmp_path / "model.npz")
-    assert not (tmp_path / "exploded").exists()
-
-
-def test_images_of_another_size_are_one_sentence():
-    with pytest.raises(ModelError, match="4 pixels, these have 9"):
-        SMALL.predict(np.zeros((1, 9), np.uint8))
 
 
 def test_the_trainer_prints_and_records_the_walk_throughs_metrics(project, capsys, monkeypatch):

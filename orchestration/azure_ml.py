@@ -10,9 +10,9 @@ job for version 2.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
-import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -131,12 +131,12 @@ def authentication(kind: str, environment: Mapping[str, str]) -> Any:
     if kind == "service-principal" or (kind == "auto" and not missing):
         tenant, client, secret = (environment[name] for name in _PRINCIPAL)
         return sdk.ServicePrincipalAuthentication(tenant, client, secret)
-    if kind == "cli" or (kind == "auto" and shutil.which("az")):
+    if kind == "cli" or (kind == "auto" and importlib.util.find_spec("azure.cli")):
         return sdk.AzureCliAuthentication()
     if kind == "interactive" or sys.stdin.isatty():
         return sdk.InteractiveLoginAuthentication()
     raise OrchestrationError(
-        f"there are no credentials for Azure: set {', '.join(_PRINCIPAL)}, or install the Azure CLI "
+        f"there are no credentials for Azure: set {', '.join(_PRINCIPAL)}, or pip install azure-cli "
         f"and run az login"
     )
 

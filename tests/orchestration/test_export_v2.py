@@ -63,7 +63,7 @@ def test_the_loaders_of_version_2_accept_the_assets(data, tmp_path):
     loaded = load_environment(str(environment))
     folder = tmp_path / loaded.build.path
     assert loaded.name == "environment-gpu"
-    dockerfile = (folder / loaded.build.dockerfile_path).read_text()
+    dockerfile = (folder / "Dockerfile").read_text()
     assert dockerfile.startswith("FROM mcr.microsoft.com/azureml/openmpi5.0-cuda12.8-ubuntu24.04\n")
     assert "ENV CONDA_OVERRIDE_CUDA=12.9" in dockerfile
     assert (folder / "conda.yml").read_bytes() == (ROOT / "environment-gpu.yml").read_bytes()
@@ -81,7 +81,7 @@ def test_a_cpu_job_on_a_registered_asset(tmp_path):
     paths = export(job, tmp_path / "job.yml")
     assert [path.name for path in paths] == ["job.yml", "job.environment.yml"]
     loaded = load_job(str(paths[0]))
-    assert loaded.inputs["data"].path == "azureml:mnist-dataset@latest" and loaded.distribution is None
+    assert loaded.inputs["data"].path == "mnist-dataset@latest" and loaded.distribution is None
     assert "CUDA" not in (tmp_path / "job.image" / "Dockerfile").read_text()
 
 

@@ -29,7 +29,7 @@ def wait_until(condition, timeout_s: float = 20.0) -> None:
     ("script", "state", "says"),
     [
         ("print('fine')", "Completed", None),
-        ("import sys; print('last words'); sys.exit(3)", "Failed", "exit code 3; the end of its log:\nlast words"),
+        ("import sys; print('bye'); sys.exit(3)", "Failed", "exit code 3; the end of its log:\nbye"),
         ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "Failed", "signal SIGKILL"),
         ("1 / 0", "Failed", "ZeroDivisionError: division by zero"),
     ],

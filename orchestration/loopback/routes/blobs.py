@@ -20,6 +20,7 @@ from orchestration.loopback.routing import Call, Routes
 
 routes = Routes()
 _CONTAINER = "/blobs/<container>"
+_DIGESTS = {"Content-MD5": "md5", "Content-SHA256": "sha256"}
 _BLOB = _CONTAINER + "/<path:name>"
 
 
@@ -55,21 +56,25 @@ def put(call: Call, container: str, name: str) -> Response:
     target = path
     if part == "block":
         target = _blocks(call, path) / hashlib.sha256(call.request.args["blockid"].encode()).hexdigest()
-    digest = _take(call, target)
-    return Response(status=201, headers=_headers(target) | {"Content-MD5": digest})
+    digests = _take(call, target)
+    return Response(status=201, headers=_headers(target) | digests)
 
 
-def _take(call: Call, path: Path) -> str:
-    """Write the request's body, check its MD5 if the client sent one, and return it."""
+def _take(call: Call, path: Path) -> dict[str, str]:
+    """Write the request's body and return its digests, which must be those that the client sent along."""
     incoming = path.with_name(f".part-incoming-{path.name}-{id(call)}")
     save(incoming, call.request.stream, call.request.content_length)
-    with incoming.open("rb") as file:
-        digest = base64.b64encode(hashlib.file_digest(file, "md5").digest()).decode()
-    if call.request.headers.get("Content-MD5", digest) != digest:
-        incoming.unlink()
-        raise http.BadRequest(f"{path.name} arrived with another MD5 than it was sent with; send it again")
+    digests = {}
+    for header, algorithm in _DIGESTS.items():
+        with incoming.open("rb") as file:
+            digests[header] = base64.b64encode(hashlib.file_digest(file, algorithm).digest()).decode()
+        if call.request.headers.get(header, digests[header]) != digests[header]:
+            incoming.unlink()
+            raise http.BadRequest(
+                f"{path.name} arrived with another {header} than it left with; send it again"
+            )
     incoming.replace(path)
-    return digest
+    return digests
 
 
 def _join(call: Call, path: Path) -> None:

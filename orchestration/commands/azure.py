@@ -71,6 +71,7 @@ def register(app: typer.Typer) -> None:
     runs.group.command()(log)
     runs.group.command()(cancel)
     runs.group.command()(download)
+    runs.group.command("register")(register_model)
 
 
 def submit(
@@ -259,6 +260,18 @@ def download(
     """Download the files of a workspace's run."""
     for path in _find(workspace, auth, run).download(out, prefix=prefix):
         print(f"wrote {path}")
+
+
+def register_model(
+    run: RunId,
+    name: Annotated[str, typer.Argument(help="The name to register under, as in sklearn_mnist.")],
+    path: Annotated[str, typer.Argument(help="File or folder of the run, as in outputs/model.")],
+    workspace: Workspace = "loopback",
+    auth: SignIn = Auth.auto,
+) -> None:
+    """Register files of a workspace's run as the next version of a model."""
+    model = _find(workspace, auth, run).register(name, path)
+    print(f"registered {model.name}, id {model.id}, version {model.version}")
 
 
 def _find(workspace: str, auth: Auth, run: str) -> RunHandle:

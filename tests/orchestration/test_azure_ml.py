@@ -89,7 +89,10 @@ def test_submit_wait_metrics_files_register(mode, workspace, source, data, tmp_p
     assert any("dataset mnist-dataset, version" in line for line in shown)
     assert TrainJob.from_json(handle.run.get_tags()["job"]) == described
     assert azure_ml.find_run(workspace, handle.id).metrics() == {"files": 2}
-    assert handle.id in [found.id for found in azure_ml.list_runs(workspace)]
+    records = azure_ml.WorkspaceRecords(workspace)
+    (found,) = [record for record in records.list_runs() if record.id == handle.id]
+    assert (found.name, found.experiment, found.status) == ("probe", "probes", "Completed")
+    assert found.metrics == {"files": 2.0} and "outputs/model.txt" in records.get_run(handle.id).files
 
 
 def test_a_registered_dataset_is_used_by_its_name(workspace, source, data, tmp_path):

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 FINAL_STATES = ("Completed", "Failed", "Canceled")
 # The common runtime's names (one process, then several), and the one it had before.
 _LOGS = re.compile(r"user_logs/std_log(_process_0*)?\.txt|azureml-logs/70_driver_log(_0)?\.txt")
-_POLL_S = (0.1, 5.0)
+_POLL_S = (0.1, 3.0)
+_POLL_GROWTH = 1.25
 _CHUNK_BYTES = 1 << 16
 _SENTENCE_CHARACTERS = 600
 _REQUEST_TIMEOUT_S = 60
@@ -75,7 +76,7 @@ def waits(timeout_s: float) -> Iterator[None]:
         if time.monotonic() > deadline:
             return
         time.sleep(pause_s)
-        pause_s = min(_POLL_S[1], 1.5 * pause_s)
+        pause_s = min(_POLL_S[1], _POLL_GROWTH * pause_s)
 
 
 @dataclass(frozen=True)

@@ -146,7 +146,7 @@ class Engine(FloatEngine):
     """
 
     def __init__(self, samples: Samples):
-        super().__init__(samples, np, "float32")
+        super().__init__(samples, np)
         self.pool = ThreadPoolExecutor(cpu_count(), initializer=self.start_thread)
 
     def start_thread(self) -> None:

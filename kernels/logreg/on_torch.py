@@ -13,6 +13,7 @@ from kernels.logreg import on_numba
 from kernels.logreg.products import (
     LARGEST_INTEGER_SUM,
     FloatEngine,
+    Grade,
     Samples,
     add_up,
     join_digits,
@@ -20,10 +21,7 @@ from kernels.logreg.products import (
     split_digits,
 )
 
-FLOAT32_PIECES = 3
-FLOAT64_PIECES = 6
 PROJECTION_PIECES = 2
-VECTOR = 16  # columns that one vector instruction fills; oneDNN is slower on widths between
 
 
 @cache
@@ -51,6 +49,8 @@ def integer_products_are_exact() -> bool:
 class IntegerEngine(on_numba.Engine):
     """Exact products of bytes with weights in fixed point; X is never converted nor copied."""
 
+    grades = (Grade(2, 1e-3, 1e-6), Grade(3, 1e-6, 1e-9), Grade(6, 0.0, 1e-15))
+
     def __init__(self, samples: Samples):
         super().__init__(samples)
         self.bytes = torch.from_numpy(np.ascontiguousarray(samples.X))
@@ -61,9 +61,9 @@ class IntegerEngine(on_numba.Engine):
         torch.zeros(1 << 16).sum()  # from here on PyTorch leaves this thread's OpenMP setting alone
         threadpool_limits(1, user_api="openmp")
 
-    def loss_and_gradient(self, theta, fold, *, fine=False):
+    def loss_and_gradient(self, theta, fold, grade):
         """See `FloatEngine.loss_and_gradient`."""
-        pieces = FLOAT64_PIECES if fine else FLOAT32_PIECES
+        pieces = grade.precision
         (A, K, _), P = theta.shape, self.X.shape[1]
         W, bias = self.columns(theta)
         digits, unit = split_digits(W.T, pieces)
@@ -90,7 +90,7 @@ class IntegerEngine(on_numba.Engine):
         gradient[:, P:] = total[:, None]
         return value, gradient.reshape(theta.shape)
 
-    def project(self, V):
+    def project(self, V, step=1):
         """See `FloatEngine.project`; with 16 bits of ``V`` relative to each column's largest."""
         W, bias = self.columns(V.T)
         digits, unit = split_digits(W.T, PROJECTION_PIECES)
@@ -100,7 +100,7 @@ class IntegerEngine(on_numba.Engine):
             Z = torch._int_mm(self.bytes[index], weights).numpy()
             return (join_digits(Z, PROJECTION_PIECES) * unit + bias).astype(np.float32)
 
-        return np.concatenate(list(self.map(block, self.blocks(digits.shape[1] * 4))))
+        return np.concatenate(list(self.map(block, self.blocks(digits.shape[1] * 4, step))))
 
     def gram(self, index=slice(None)):
         """Exact in integers: X'X = X'(X - 128) + 128 * (column sums) 1'."""
@@ -120,7 +120,7 @@ class CudaEngine(FloatEngine):
     def __init__(self, samples: Samples, device: str = "cuda"):
         from array_api_compat import torch as xp
 
-        super().__init__(samples, xp, "float32", device=device)
+        super().__init__(samples, xp, device=device)
 
 
 def Engine(samples: Samples) -> FloatEngine:

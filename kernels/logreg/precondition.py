@@ -23,11 +23,14 @@ from kernels.logreg.losses import Array, probabilities
 from kernels.logreg.products import FloatEngine
 
 LEADING = 256  # eigenvectors that get dense blocks
+CANDIDATES = 20_000  # samples that blocks are drawn from
 SAMPLED_ROWS = 4096  # drawn for one block
 GRAM_ROWS = 8192  # drawn for the eigendecomposition
 LARGEST_GRAM = 2048  # features beyond which only the leading eigenvectors are computed
 LARGEST_METRIC_BYTES = 64 << 20  # of one problem's blocks; beyond it the classes share one
 SMALLEST = 1e-14  # of the largest eigenvalue: less is rounding
+SMALLEST_CURVATURE = 1e-20  # whose inverse times a gradient float32 still holds
+JITTER = 1e-9  # on a unit diagonal: keeps duplicate and constant features invertible
 
 
 @dataclass
@@ -37,15 +40,17 @@ class Basis:
     Attributes
     ----------
     vectors : (P + 1, V) float64, V = P + 1 or LEADING, by falling eigenvalue.
+    narrow : the same in float32.
     values : (V,) eigenvalues of the weighted mean of x x'.
     rest : mean eigenvalue of the directions that ``vectors`` leaves out.
-    rows : (N, Q) float32, the samples in the leading coordinates; made when first needed.
+    step : every so manieth sample is a candidate for the blocks.
     """
 
     vectors: Array
+    narrow: Array
     values: Array
     rest: float
-    rows: Array | None = None
+    step: int
 
     def ridge(self, xp: ModuleType, ridge: Array, width: int) -> Array:
         """Return the penalty matrix diag(``ridge``) in the first ``width`` coordinates."""
@@ -60,8 +65,8 @@ class Metric:
     Attributes
     ----------
     basis : the coordinates.
-    diagonal : (A, B, V) float64.
-    rest : (A, B) float64, for the directions outside the basis.
+    diagonal : (A, B, V) float32.
+    rest : (A, B) float32, for the directions outside the basis.
     leading : (A, B, Q, Q) float32 that takes the place of the first Q of the diagonal, or None.
     """
 
@@ -75,17 +80,17 @@ class Metric:
         return Metric(self.basis, self.diagonal[index], self.rest[index], leading)
 
     def __call__(self, xp: ModuleType, gradient: Array) -> Array:
-        """Return the metric times ``gradient`` (A, K, P + 1)."""
-        vectors = self.basis.vectors
-        v = gradient @ vectors
+        """Return the metric times ``gradient`` (A, K, P + 1), computed in float32."""
+        vectors, g = self.basis.narrow, xp.astype(gradient, xp.float32)
+        v = g @ vectors
         z = self.diagonal * v
         if self.leading is not None:
             Q = self.leading.shape[-1]
-            dense = xp.astype(self.leading @ xp.astype(v[..., :Q, None], xp.float32), xp.float64)
-            z = xp.concat([dense[..., 0], z[..., Q:]], axis=-1)
-        if vectors.shape[0] == vectors.shape[1]:
-            return z @ vectors.T
-        return (z - self.rest[..., None] * v) @ vectors.T + self.rest[..., None] * gradient
+            z[..., :Q] = (self.leading @ v[..., :Q, None])[..., 0]
+        if vectors.shape[0] > vectors.shape[1]:
+            z -= self.rest[..., None] * v
+            return xp.astype(z @ vectors.T + self.rest[..., None] * g, xp.float64)
+        return xp.astype(z @ vectors.T, xp.float64)
 
 
 def draw(curvature: np.ndarray, count: int) -> np.ndarray:
@@ -114,9 +119,9 @@ def make_basis(engine: FloatEngine) -> Basis:
         rest = 0.0
     else:
         values, vectors, rest = leading_eigenvectors(engine, draw(weight, min(LARGEST_GRAM, weight.size)))
-    values = xp.flip(values, axis=0)
+    values, vectors = xp.flip(values, axis=0), xp.flip(vectors, axis=1)
     values = xp.clip(values, float(values[0]) * SMALLEST, None)
-    return Basis(xp.flip(vectors, axis=1), values, rest)
+    return Basis(vectors, xp.astype(vectors, xp.float32), values, rest, max(1, weight.size // CANDIDATES))
 
 
 def leading_eigenvectors(engine: FloatEngine, index: np.ndarray) -> tuple[Array, Array, float]:
@@ -137,58 +142,58 @@ def first_metric(engine: FloatEngine, ridge: Array) -> Metric:
     share = 1 / engine.samples.n_classes if engine.samples.loss == "multinomial" else 1 / 4
     in_basis = ridge @ basis.vectors**2
     rest = xp.mean(ridge, axis=1)[:, None]
-    return Metric(basis, 1 / positive(xp, share * basis.values + in_basis)[:, None, :],
-                  1 / positive(xp, share * basis.rest + rest))  # fmt: skip
+    return Metric(
+        basis, inverse(xp, share * basis.values + in_basis)[:, None], inverse(xp, share * basis.rest + rest)
+    )
 
 
 def metric_at(engine: FloatEngine, basis: Basis, theta: Array, fold: np.ndarray, ridge: Array) -> Metric:
     """Return the metric at ``theta`` (A, K, P + 1)."""
     xp, Q = engine.xp, min(LEADING, basis.vectors.shape[1])
-    if basis.rows is None:
-        basis.rows = engine.project(basis.vectors[:, :Q])
+    rows = engine.project(basis.vectors[:, :Q], basis.step)
     shared = blocks_per_problem(engine) == 1
     jobs = []
     for a, f in enumerate(fold.tolist()):
-        h = curvatures(engine, theta[a], f)
+        h = curvatures(engine, theta[a], f, basis.step)
         jobs += [(column, ridge[a]) for column in (h.mean(axis=0, keepdims=True) if shared else h)]
-    parts = list(engine.map(lambda job: block(engine, basis, *job), jobs))
+    parts = list(engine.map(lambda job: block(engine, basis, rows, *job), jobs))
     leading, diagonal, rest = (xp.stack(list(part)) for part in zip(*parts, strict=True))
     A, Q = fold.size, leading.shape[-1]
     return Metric(basis, diagonal.reshape(A, -1, diagonal.shape[-1]), rest.reshape(A, -1),
                   leading.reshape(A, -1, Q, Q))  # fmt: skip
 
 
-def curvatures(engine: FloatEngine, theta: Array, fold: int) -> np.ndarray:
-    """Return w p (1 - p) of one problem for every class and sample (K, N), on the host, weights summing to one."""
-    weight = engine.samples.weight[fold]
-    p = probabilities(engine.xp, engine.project(theta.T), engine.samples.loss)
+def curvatures(engine: FloatEngine, theta: Array, fold: int, step: int) -> np.ndarray:
+    """Return w p (1 - p) (K, n) of one problem for every ``step``-th sample, on the host, weights summing to one."""
+    weight = engine.samples.weight[fold, ::step]
+    p = probabilities(engine.xp, engine.project(theta.T, step), engine.samples.loss)
     return engine.to_host(p * (1 - p)).T * (weight / weight.sum())
 
 
 def block(
-    engine: FloatEngine, basis: Basis, curvature: np.ndarray, ridge: Array
+    engine: FloatEngine, basis: Basis, rows: Array, curvature: np.ndarray, ridge: Array
 ) -> tuple[Array, Array, Array]:
-    """Return one inverse: dense on the leading coordinates, diagonal, and for the rest."""
+    """Return one inverse, from the candidates ``rows``: dense on the leading coordinates, diagonal, for the rest."""
     xp = engine.xp
     total = curvature.sum()
     if curvature.size > SAMPLED_ROWS:
-        rows = basis.rows[draw(curvature, SAMPLED_ROWS)]
-        gram = (rows.T @ rows) * (total / SAMPLED_ROWS)
+        drawn = rows[draw(curvature, SAMPLED_ROWS)]
+        gram = (drawn.T @ drawn) * (total / SAMPLED_ROWS)
     else:
-        gram = (basis.rows.T * engine.array(curvature)) @ basis.rows
+        gram = (rows.T * engine.array(curvature)) @ rows
     Q = gram.shape[0]
     hessian = xp.astype(gram, xp.float64) + basis.ridge(xp, ridge, Q)
-    root = xp.sqrt(positive(xp, xp.linalg.diagonal(hessian)))
+    root = xp.sqrt(xp.clip(xp.linalg.diagonal(hessian), SMALLEST_CURVATURE, None))
     outer = root[:, None] * root
-    unit = hessian / outer + 1e-9 * xp.eye(Q, dtype=xp.float64, **engine.on_device)
+    unit = hessian / outer + JITTER * xp.eye(Q, dtype=xp.float64, **engine.on_device)
     leading = xp.astype(engine.inverse(unit) / outer, xp.float32)
-    diagonal = 1 / positive(xp, total * basis.values + ridge @ basis.vectors**2)
-    return leading, diagonal, 1 / positive(xp, total * basis.rest + xp.mean(ridge))
+    diagonal = inverse(xp, total * basis.values + ridge @ basis.vectors**2)
+    return leading, diagonal, inverse(xp, total * basis.rest + xp.mean(ridge))
 
 
-def positive(xp: ModuleType, values: Array) -> Array:
-    """Return ``values`` raised to a number that can be inverted in float32."""
-    return xp.clip(values, 1e-30, None)
+def inverse(xp: ModuleType, curvature: Array) -> Array:
+    """Return 1 / ``curvature`` in float32."""
+    return xp.astype(1 / xp.clip(curvature, SMALLEST_CURVATURE, None), xp.float32)
 
 
 def blocks_per_problem(engine: FloatEngine) -> int:

@@ -98,6 +98,26 @@ class Samples:
     fit_intercept: bool
 
 
+@dataclass(frozen=True)
+class Grade:
+    """How precisely a pass computes.
+
+    Attributes
+    ----------
+    precision : dtype of the products, or their number of digits.
+    floor : the max |gradient| of a mean objective below which a finer grade must be taken.
+    noise : relative differences of the objective that this grade cannot see.
+    """
+
+    precision: str | int
+    floor: float
+    noise: float
+
+
+FLOAT32 = Grade("float32", 1e-6, 1e-9)
+FLOAT64 = Grade("float64", 0.0, 1e-15)
+
+
 class FloatEngine:
     """The products by BLAS on blocks of rows, for any array namespace; the base of every engine.
 
@@ -106,15 +126,15 @@ class FloatEngine:
     samples : arrays of the host; the engine moves them to its device once.
     xp : array namespace.
     device : of the arrays, for namespaces that know several.
-    dtype : of the products, ``"float32"`` or ``"float64"``; ``fine`` calls always use float64.
     """
 
+    grades: tuple[Grade, ...] = (FLOAT32, FLOAT64)  # of the first passes, ..., of the last, float64 in all
     passes_per_check = (
         1  # passes between two looks at which problems are done; each look waits for the device
     )
 
-    def __init__(self, samples: Samples, xp: ModuleType, dtype: str, device: Any = None):
-        self.xp, self.dtype, self.samples = xp, getattr(xp, dtype), samples
+    def __init__(self, samples: Samples, xp: ModuleType, device: Any = None):
+        self.xp, self.samples = xp, samples
         self.on_device = {} if device is None else {"device": device}
         self.X, self.y, self.weight = map(self.array, (samples.X, samples.y, samples.weight))
         self.width = samples.X.shape[1] + samples.fit_intercept
@@ -131,26 +151,26 @@ class FloatEngine:
         """Apply ``function`` to ``items``, in order; engines with threads use them here."""
         return map(function, items)
 
-    def blocks(self, bytes_per_row: int) -> list[slice]:
-        """Cut the rows so that ``bytes_per_row`` of work space each stay in the cache."""
-        rows = min(max(256, BLOCK_BYTES // bytes_per_row), LARGEST_INTEGER_SUM)
-        return [slice(first, first + rows) for first in range(0, self.X.shape[0], rows)]
+    def blocks(self, bytes_per_row: int, step: int = 1) -> list[slice]:
+        """Cut every ``step``-th row so that ``bytes_per_row`` of work space each stay in the cache."""
+        rows = step * min(max(256, BLOCK_BYTES // bytes_per_row), LARGEST_INTEGER_SUM)
+        return [slice(first, first + rows, step) for first in range(0, self.X.shape[0], rows)]
 
     def rows(self, index: slice | Array, dtype: Any) -> Array:
         """Return the raw rows (n, P) at ``index`` in ``dtype``."""
         return self.xp.astype(self.X[index], dtype)
 
-    def loss_and_gradient(self, theta: Array, fold: Array, *, fine: bool = False) -> tuple[Array, Array]:
+    def loss_and_gradient(self, theta: Array, fold: Array, grade: Grade) -> tuple[Array, Array]:
         """Return the summed losses (A,) and their gradients (A, K, P + 1), without the penalty.
 
         Parameters
         ----------
         theta : (A, K, P + 1) float64; the last column is the intercept (absent without one).
         fold : (A,) row of the weights that each problem sums with.
-        fine : float64 grade instead of float32 grade.
+        grade : one of ``grades``.
         """
         xp, P = self.xp, self.X.shape[1]
-        dtype = xp.float64 if fine else self.dtype
+        dtype = getattr(xp, str(grade.precision))
         W, bias = self.columns(theta)
         W = xp.astype(W, dtype)
 
@@ -184,21 +204,18 @@ class FloatEngine:
         classes = self.xp.arange(self.samples.n_classes, **self.on_device)
         return self.xp.astype(self.y[index][:, None, None] == classes, self.xp.float64)
 
-    def project(self, V: Array) -> Array:
-        """Return the scaled samples times ``V`` (P + 1, Q), as (N, Q) float32."""
+    def project(self, V: Array, step: int = 1) -> Array:
+        """Return every ``step``-th sample, scaled, times ``V`` (P + 1, Q), as (n, Q) float32."""
         xp = self.xp
-        W, bias = self.columns(V.T)
-        W = xp.astype(W, self.dtype)
-        blocks = self.blocks(W.shape[0] * 8)
-        parts = self.map(
-            lambda index: xp.astype(self.rows(index, self.dtype) @ W.T + bias, xp.float32), blocks
-        )
+        W, bias = (xp.astype(part, xp.float32) for part in self.columns(V.T))
+        blocks = self.blocks(W.shape[0] * 8, step)
+        parts = self.map(lambda index: self.rows(index, xp.float32) @ W.T + bias, blocks)
         return xp.concat(list(parts))
 
     def gram(self, index: slice | Array = slice(None)) -> tuple[Array, int]:
         """Return sum_i x_i x_i' (P + 1, P + 1) in float64 over the rows ``index``, scaled, and their number."""
         xp = self.xp
-        X = self.rows(index, self.dtype)
+        X = self.rows(index, xp.float32)
         gram = xp.astype(X.T @ X, xp.float64)
         return self.augmented(gram, xp.sum(xp.astype(X, xp.float64), axis=0), X.shape[0]), X.shape[0]
 

@@ -45,7 +45,7 @@ def read_version(folder) -> tuple[float, float]:
 def test_a_model_is_whole_whenever_its_writer_is_killed(tmp_path):
     rng = np.random.default_rng(7)
     seen = set()
-    for _ in range(8):
+    for _ in range(6):
         with subprocess.Popen([sys.executable, "-c", WRITER, tmp_path], stdout=subprocess.PIPE) as writer:
             writer.stdout.readline()
             time.sleep(rng.uniform(0, 0.05))

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from orchestration.loopback.service import Service
 
 _POLL_S = 0.05
+_IN_JOB = Path(__file__).parent / "injob"  # see its sitecustomize.py
 
 
 class Runner:
@@ -140,6 +141,7 @@ class Runner:
             | client_variables(service.url, token, service.root)
             | {
                 "PATH": f"{Path(sys.executable).parent}{os.pathsep}{own.get('PATH', '')}",
+                "PYTHONPATH": os.pathsep.join(filter(None, (str(_IN_JOB), own.get("PYTHONPATH")))),
                 "PYTHONUNBUFFERED": "1",
                 "AZUREML_ARM_SUBSCRIPTION": SUBSCRIPTION,
                 "AZUREML_ARM_RESOURCEGROUP": RESOURCE_GROUP,

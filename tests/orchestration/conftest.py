@@ -72,3 +72,21 @@ def submit_script(workspace, tmp_path: Path) -> Callable:
         return Experiment(workspace, experiment).submit(ScriptRunConfig(str(folder), **settings))
 
     return submit
+
+
+@pytest.fixture
+def run(project, capsys):
+    """Run the command in an empty project; return exit code, stdout and stderr."""
+
+    from orchestration.cli import main
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        try:
+            main([str(argument) for argument in arguments])
+        except SystemExit as end:
+            printed = capsys.readouterr()
+            return end.code or 0, printed.out, printed.err
+        raise AssertionError("the command did not end with an exit code")
+
+    return run

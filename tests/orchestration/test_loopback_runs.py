@@ -180,6 +180,17 @@ def test_the_in_job_variables(submit_script, root):
     } <= set(names.split())  # fmt: skip
 
 
+def test_a_script_that_does_not_flush_loses_no_metric(submit_script):
+    """As on Azure, where the job's driver waits for what the client's threads still hold."""
+    ends = ("", "import sys; sys.exit(0)", "raise SystemExit")
+    for number, end in enumerate(ends):
+        run = submit_script(
+            f"from azureml.core import Run; run = Run.get_context(); run.log('number', {number}); {end}"
+        )
+        assert RunHandle(run).wait(30) == "Completed"
+        assert run.get_metrics() == {"number": number}
+
+
 def test_a_run_sees_its_own_environment_variables(submit_script, root):
     from azureml.core.runconfig import RunConfiguration
 

@@ -129,7 +129,8 @@ def submit(
         raise typer.Exit(1)
     handle = azure_ml.submit(described, opened, show=lambda line: print(line, file=sys.stderr))
     print(f"run {handle.id}")
-    print(f"portal {handle.portal_url}", file=sys.stderr)
+    if not here:
+        print(f"portal {handle.portal_url}", file=sys.stderr)
     if wait:
         _wait(handle)
 

@@ -43,12 +43,15 @@ def new_run(store: Store, experiment: Document, run_id: str, wanted: Document) -
     return store.add("run", run_id, merge(record, {k: v for k, v in wanted.items() if k != "status"}))
 
 
+_KEPT = ("runId", "rootRunId", "experimentId", "dataContainerId", "status")
+
+
 def merge(record: Document, changes: Document) -> Document:
     """Edit ``record`` by the fields that ``changes`` sets; tags and properties are added to."""
     for key, value in changes.items():
         if key in ("tags", "properties"):
             record[key] = record.get(key, {}) | {k: str(v) for k, v in (value or {}).items()}
-        elif value is not None and key not in ("runId", "rootRunId", "dataContainerId", "status"):
+        elif value is not None and key not in _KEPT:
             record[key] = value
     return record
 

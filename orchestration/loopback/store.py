@@ -45,7 +45,15 @@ class Store:
             return self.get(kind, key) or self.put(kind, key, document)
 
     def get(self, kind: str, key: str) -> Document | None:
-        """Return the document, or None."""
+        """Return the document, or None.
+
+        Raises
+        ------
+        TypeError
+            The key, which a request may have brought, is no text.
+        """
+        if not isinstance(key, str):
+            raise TypeError(f"a {kind} is named by text, not by {key!r}")
         with self._lock:
             row = self._connection.execute(
                 "SELECT body FROM documents WHERE kind = ? AND key = ?", (kind, key)

@@ -21,6 +21,11 @@ os.environ.update(
 FAST = {"_WAIT_COMPLETION_POLLING_INTERVAL_MIN": 0.05, "_WAIT_COMPLETION_POLLING_INTERVAL_MAX": 0.2}
 
 
+def log_of(root: Path, run, name: str = "std_log.txt") -> Path:
+    """Return where a workspace keeps the log of a run."""
+    return root / "blobs/azureml/ExperimentRun" / f"dcid.{run.id}" / "user_logs" / name
+
+
 @pytest.fixture(scope="package", autouse=True)
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The user's home folder, where the client keeps its caches; the environment is put back afterwards."""

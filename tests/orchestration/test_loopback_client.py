@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.orchestration.conftest import log_of
+
 LOGGING_SCRIPT = """
     import argparse, os
     from azureml.core import Run
@@ -191,7 +193,7 @@ def test_an_unchanged_folder_is_not_sent_again(workspace, root, tmp_path):
     assert submit() == "WORD = 'other'" and blobs() == before + 3
 
 
-def test_datastore_and_data_reference(workspace, submit_script, tmp_path, capfd):
+def test_datastore_and_data_reference(workspace, tmp_path, root):
     store = workspace.get_default_datastore()
     data = tmp_path / "data"
     (data / "deep").mkdir(parents=True)
@@ -218,8 +220,8 @@ def test_datastore_and_data_reference(workspace, submit_script, tmp_path, capfd)
         datastore_name=store.name, path_on_datastore="mnist"
     )
     run = Experiment(workspace, "references").submit(config)
-    run.wait_for_completion(show_output=True)
-    assert "['a.gz', 'deep']" in capfd.readouterr().out
+    run.wait_for_completion()
+    assert log_of(root, run).read_text() == "['a.gz', 'deep']\n"
 
 
 @pytest.mark.parametrize("mode", ["as_mount", "as_download"])
@@ -245,8 +247,7 @@ def test_file_datasets(mode, workspace, submit_script, tmp_path, root):
         arguments=[getattr(found.as_named_input("images"), mode)()],
     )
     run.wait_for_completion()
-    log = root / "blobs/azureml/ExperimentRun" / f"dcid.{run.id}" / "user_logs/std_log.txt"
-    assert log.read_text() == "['x.gz'] X\n"
+    assert log_of(root, run).read_text() == "['x.gz'] X\n"
 
 
 def test_a_dataset_of_web_addresses(workspace, submit_script, root, tmp_path):
@@ -273,8 +274,7 @@ def test_a_dataset_of_web_addresses(workspace, submit_script, root, tmp_path):
     )
     run.wait_for_completion()
     server.shutdown()
-    log = root / "blobs/azureml/ExperimentRun" / f"dcid.{run.id}" / "user_logs/std_log.txt"
-    assert "labels" in log.read_text()
+    assert "labels" in log_of(root, run).read_text()
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -296,8 +296,7 @@ def test_estimators_of_the_walk_throughs(workspace, tmp_path, root):
         )  # fmt: skip
         run = Experiment(workspace, "estimators").submit(estimator)
         run.wait_for_completion()
-        log = root / "blobs/azureml/ExperimentRun" / f"dcid.{run.id}" / "user_logs/std_log.txt"
-        assert "'--regularization', '0.8', '--data-folder'" in log.read_text()
+        assert "'--regularization', '0.8', '--data-folder'" in log_of(root, run).read_text()
 
 
 def test_clusters(workspace):

@@ -12,10 +12,7 @@ import pytest
 from orchestration import loopback
 from orchestration.loopback.processes import processes_of
 from orchestration.run_handle import FINAL_STATES, RunHandle
-
-
-def log_of(root: Path, run, name: str = "std_log.txt") -> Path:
-    return root / "blobs/azureml/ExperimentRun" / f"dcid.{run.id}" / "user_logs" / name
+from tests.orchestration.conftest import log_of
 
 
 def wait_until(condition, timeout_s: float = 20.0) -> None:

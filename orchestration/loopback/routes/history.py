@@ -50,7 +50,8 @@ def create_experiment(call: Call, experiment: str) -> dict[str, Any]:
 def change_experiment(call: Call, experiment: str) -> dict[str, Any]:
     """Change an experiment's tags or description."""
     name = _experiment(call, experiment)["name"]
-    return call.service.store.update("experiment", name, lambda e: records.merge(e, call.json()))
+    changes = {k: v for k, v in call.json().items() if k in ("tags", "description", "archivedTime")}
+    return call.service.store.update("experiment", name, lambda e: records.merge(e, changes))
 
 
 @routes("POST", "/history/v1.0/<scope:scope>/experiments:query")

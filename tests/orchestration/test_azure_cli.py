@@ -11,9 +11,11 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from orchestration import loopback
+from orchestration.job import TRAINERS
 
 LOOPBACK = ("--workspace", "loopback")
 
@@ -84,25 +86,34 @@ def test_cancel(run, tmp_path):
     assert code == 0 and out.strip() in ("Canceled", "Completed")
 
 
+@pytest.fixture(scope="module")
+def cifar10(tmp_path_factory) -> Path:
+    """CIFAR-10's six files with 40 random images each."""
+    folder, random = tmp_path_factory.mktemp("data") / "cifar10", np.random.default_rng(0)
+    folder.mkdir()
+    for name in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"):
+        records = random.integers(0, 256, (40, 3073), dtype=np.uint8)
+        records[:, 0] %= 10
+        (folder / f"{name}.bin").write_bytes(records.tobytes())
+    return folder
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("trainer", "flags"),
+    ("trainer", "library", "flags"),
     [
-        ("logreg", ("--data", "digits", "--backend", "numpy")),
-        ("keras-mnist", ("--data", "digits", "--epochs", "1")),
-        ("torch-cifar10", ("--data", "cifar10", "--epochs", "1", "--max-steps", "20")),
+        ("keras-mnist", "keras", ("--data", "digits", "--epochs", "1")),
+        ("torch-cifar10", "torch", ("--epochs", "1", "--print-every", "10")),
+        ("torch-cifar10", "torch", ("--epochs", "1", "--print-every", "10", "--nodes", "2")),
     ],
 )
-def test_every_trainer_runs_through_the_workspace(trainer, flags, run):
-    import importlib.util
-
-    from orchestration.job import TRAINERS
-
-    if importlib.util.find_spec(TRAINERS[trainer].module) is None:
-        pytest.skip(f"{TRAINERS[trainer].module} is not here yet")
-    code, out, err = run("submit", trainer, *LOOPBACK, *flags, "--wait")
+def test_the_other_trainers_run_through_the_workspace(trainer, library, flags, run, cifar10):
+    pytest.importorskip(TRAINERS[trainer].module)
+    pytest.importorskip(library)
+    data = () if "--data" in flags else ("--data", cifar10)
+    code, out, err = run("submit", trainer, *LOOPBACK, *flags, *data, "--wait")
     assert code == 0, err
-    assert "Completed" in out
+    assert "loss" in json.loads(re.search(r"^Completed: (.*)$", out, re.M)[1])
 
 
 def test_a_failed_run_is_exit_code_1_with_the_end_of_its_log(run):

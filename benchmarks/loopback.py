@@ -16,7 +16,8 @@ from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
-from orchestration import loopback
+from orchestration import azure_ml, loopback
+from orchestration.job import Cluster
 from orchestration.run_handle import RunHandle
 
 REPEATS = 5
@@ -60,6 +61,7 @@ def _workspace(folder: Path) -> Iterator[Path]:
     root = folder / "workspace"
     loopback.start(root, arguments=("--slots", str(os.cpu_count() or 2)))
     try:
+        azure_ml.ensure_cluster(loopback.connect(root), Cluster("c1", "STANDARD_D2s_v5"))
         yield root
     finally:
         loopback.stop(root)

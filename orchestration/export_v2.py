@@ -117,7 +117,7 @@ def _data(job: TrainJob) -> dict[str, Any] | None:
     folder = Path(job.data).resolve()
     return {
         "$schema": f"{_SCHEMAS}/data.schema.json",
-        "name": f"{folder.name}-dataset",
+        "name": job.dataset_name,
         "type": "uri_folder",
         "path": str(folder),
     }

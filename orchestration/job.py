@@ -7,6 +7,7 @@ import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any
 
 from orchestration.errors import OrchestrationError
@@ -97,6 +98,8 @@ class TrainJob:
     arguments : the trainer's own flags, without ``--data-folder``.
     data : a local folder to upload, ``dataset:NAME`` for one that is registered, or None when the
         arguments say where the data is.
+    data_name : where below the datastore an uploaded folder goes, as in ``mnist``, registered as
+        ``mnist-dataset``; None takes the folder's own name.
     data_mode : ``download`` onto the node, or ``mount``.
     cluster : where it runs.
     nodes, processes_per_node : more than one of either starts the trainer under torchrun.
@@ -116,6 +119,7 @@ class TrainJob:
     environment: str
     arguments: tuple[str, ...] = ()
     data: str | None = None
+    data_name: str | None = None
     data_mode: str = "download"
     nodes: int = 1
     processes_per_node: int = 1
@@ -147,6 +151,18 @@ class TrainJob:
     def experiment_name(self) -> str:
         """The experiment, the trainer's own unless one is given."""
         return TRAINERS[self.trainer].experiment if self.experiment is None else self.experiment
+
+    @property
+    def data_target(self) -> str:
+        """Where below the datastore the data goes, or lies."""
+        return self.data_name or Path(self.data or "").resolve().name
+
+    @property
+    def dataset_name(self) -> str:
+        """The name under which the data is registered, as in ``mnist-dataset``."""
+        if self.data and self.data.startswith(DATASET_PREFIX):
+            return self.data.removeprefix(DATASET_PREFIX)
+        return f"{self.data_target}-dataset"
 
     @property
     def distributed(self) -> bool:

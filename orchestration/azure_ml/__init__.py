@@ -19,13 +19,20 @@ from orchestration.azure_ml.cluster import (
 from orchestration.azure_ml.data import register_dataset, upload_folder
 from orchestration.azure_ml.records import WorkspaceRecords, find_run
 from orchestration.azure_ml.submission import request, submit
-from orchestration.azure_ml.workspace import authentication, is_loopback, open_workspace, sdk_version
+from orchestration.azure_ml.workspace import (
+    authentication,
+    describe,
+    is_loopback,
+    open_workspace,
+    sdk_version,
+)
 
 __all__ = [
     "WorkspaceRecords",
     "authentication",
     "cluster_state",
     "delete_cluster",
+    "describe",
     "ensure_cluster",
     "find_cluster",
     "find_run",

@@ -94,22 +94,10 @@ def _data_plan(job: TrainJob) -> dict[str, Any] | None:
     """Return what would be uploaded, and registered as what."""
     if job.data is None:
         return None
-    plan: dict[str, Any] = {"dataset": dataset_of(job), "mode": job.data_mode}
+    plan: dict[str, Any] = {"dataset": job.dataset_name, "mode": job.data_mode}
     if not job.data.startswith(DATASET_PREFIX):
-        plan |= {"upload_to": target_of(job), "bytes": folder_sizes(Path(job.data))}
+        plan |= {"upload_to": job.data_target, "bytes": folder_sizes(Path(job.data))}
     return plan
-
-
-def target_of(job: TrainJob) -> str:
-    """Return where below the datastore the job's folder goes: its own name, as in ``mnist``."""
-    return Path(job.data or "").resolve().name
-
-
-def dataset_of(job: TrainJob) -> str:
-    """Return the name of the job's dataset, as in ``mnist-dataset``."""
-    if job.data and job.data.startswith(DATASET_PREFIX):
-        return job.data.removeprefix(DATASET_PREFIX)
-    return f"{target_of(job)}-dataset"
 
 
 def submit(
@@ -157,12 +145,12 @@ def _data_input(job: TrainJob, workspace: Workspace, show: Callable[[str], None]
     if job.data is None:
         return None
     if not job.data.startswith(DATASET_PREFIX):
-        sizes = upload_folder(workspace, Path(job.data), target_of(job))
-        show(f"uploaded {len(sizes)} files, {sum(sizes.values()) / 1e6:.1f} MB, to {target_of(job)}")
-        dataset = register_dataset(workspace, dataset_of(job), [f"{target_of(job)}/"])
+        sizes = upload_folder(workspace, Path(job.data), job.data_target)
+        show(f"uploaded {len(sizes)} files, {sum(sizes.values()) / 1e6:.1f} MB, to {job.data_target}")
+        dataset = register_dataset(workspace, job.dataset_name, [f"{job.data_target}/"])
     else:
-        with asking(f"find dataset {dataset_of(job)}"):
-            dataset = Dataset.get_by_name(workspace, dataset_of(job))
+        with asking(f"find dataset {job.dataset_name}"):
+            dataset = Dataset.get_by_name(workspace, job.dataset_name)
     show(f"dataset {dataset.name}, version {dataset.version}")
     named = dataset.as_named_input(_INPUT)
     return named.as_mount() if job.data_mode == "mount" else named.as_download()

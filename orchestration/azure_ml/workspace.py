@@ -69,6 +69,20 @@ def open_workspace(where: str, *, auth: str = "auto") -> Workspace:
         return Workspace.from_config(path=str(path), auth=authentication(auth, os.environ))
 
 
+def describe(workspace: Workspace) -> dict[str, str]:
+    """Return the SDK's version, and the workspace's name, location, resource group and contents."""
+    with asking(f"read workspace {workspace.name}"):
+        return {
+            "azureml-core": sdk_version(),
+            "location": workspace.location,
+            "resource group": workspace.resource_group,
+            "subscription": workspace.subscription_id,
+            "clusters": ", ".join(workspace.compute_targets),
+            "datasets": ", ".join(workspace.datasets.keys()),
+            "experiments": ", ".join(workspace.experiments),
+        }
+
+
 def is_loopback(where: str) -> bool:
     """Return whether ``where`` (see `open_workspace`) is a workspace of this machine."""
     from orchestration import loopback

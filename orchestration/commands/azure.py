@@ -184,16 +184,19 @@ def _job(
     from dataclasses import replace
 
     from orchestration import job, snapshot
+    from trainers.datasets import SOURCES
 
     known = job.trainer(trainer)
     file = environment or snapshot.source_root() / f"environment-{'gpu' if known.gpu else 'cpu'}.yml"
     asked = {key: value for key, value in cluster.items() if value is not None}
+    named = data or known.data
     return job.TrainJob(
         trainer=trainer,
         cluster=replace(job.default_cluster(trainer, os.environ), **asked),
         environment=str(file),
         arguments=tuple(arguments),
-        data=_data_folder(data or known.data),
+        data=_data_folder(named),
+        data_name=named if named in SOURCES else None,
         **fields,
     )
 
@@ -315,6 +318,15 @@ def delete_cluster(name: ClusterName, workspace: Workspace = "config.json", auth
 
     azure_ml.delete_cluster(azure_ml.open_workspace(workspace, auth=auth.value), name)
     print(f"cluster {name} is gone")
+
+
+@workspace_group.command("show")
+def show_workspace(workspace: Workspace = "config.json", auth: SignIn = Auth.auto) -> None:
+    """Show what a workspace is and holds, and the version of the SDK."""
+    from orchestration import azure_ml
+
+    opened = azure_ml.open_workspace(workspace, auth=auth.value)
+    print_table(("", opened.name), list(azure_ml.describe(opened).items()))
 
 
 @workspace_group.command("serve")

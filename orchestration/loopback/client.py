@@ -18,27 +18,30 @@ if TYPE_CHECKING:
     from azureml.core import Workspace
 
 
-def client_variables(url: str, token: str, root: Path) -> dict[str, str]:
-    """Return the environment variables with which a client's blob requests find the service at ``url``.
+# The proxy is for the blob host alone: `requests` looks up scheme://host before https among the
+# <name>_proxy variables, so that every other address is reached as before.
+PROXY_VARIABLE = f"https://{BLOB_HOST}_proxy"
 
-    The proxy is for the blob host alone: ``requests`` looks up ``scheme://host`` before ``https``
-    among the ``<name>_proxy`` variables, so every other address is reached as before. The
-    certificates are the usual authorities and this workspace's own.
-    """
-    return {
-        f"https://{BLOB_HOST}_proxy": url.replace("://", f"://loopback:{token}@"),
-        "REQUESTS_CA_BUNDLE": str(root / "tls" / "bundle.pem"),
-    }
+
+def proxy_address(url: str, token: str) -> str:
+    """Return the service at ``url`` as a proxy that is shown the token."""
+    return url.replace("://", f"://loopback:{token}@")
+
+
+def certificates(root: Path) -> dict[str, str]:
+    """Return the variable that names whom a client trusts: the usual authorities and this workspace's own."""
+    return {"REQUESTS_CA_BUNDLE": str(root / "tls" / "bundle.pem")}
 
 
 def open_workspace(url: str, token: str, root: Path) -> Workspace:
     """Return a genuine `azureml.core.Workspace` on the service at ``url``.
 
-    Sets the variables of `client_variables` in this process, which the client reads at each request.
+    Sets two variables of this process, which the client reads at each request, so that its blob
+    requests find the service.
     """
     from azureml.core import Workspace
 
-    os.environ.update(client_variables(url, token, root))
+    os.environ.update({PROXY_VARIABLE: proxy_address(url, token)} | certificates(root))
     return Workspace.get(
         name=WORKSPACE, subscription_id=SUBSCRIPTION, resource_group=RESOURCE_GROUP,
         auth=_authentication(url, token),

@@ -52,6 +52,8 @@ def prepare(configuration: Document, store: Store, blobs: Path, folder: Path) ->
     prepared = []
     for name, wanted in (configuration.get("data") or {}).items():
         target = folder / name
+        if wanted.get("mechanism") not in ("mount", "download"):
+            raise InputError(f"input {name!r} is neither mounted nor downloaded; use as_mount or as_download")
         dataset = ((wanted.get("dataLocation") or {}).get("dataset") or {}).get("id")
         for address in _addresses(store, dataset, name):
             _lay(address, blobs, target, copy=wanted.get("mechanism") != "mount")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestration.loopback import records, workdir
-from orchestration.loopback.client import client_variables
+from orchestration.loopback.client import PROXY_VARIABLE, certificates, proxy_address
 from orchestration.loopback.commands import RunError, command_lines, free_port
 from orchestration.loopback.inputs import Input, InputError, prepare
 from orchestration.loopback.processes import RUN_VARIABLE, end_processes
@@ -133,13 +133,17 @@ class Runner:
         own = {k: v for k, v in os.environ.items() if not k.startswith("AZUREML_")}
         asked = (configuration.get("environment") or {}).get("environmentVariables") or {}
         asked |= configuration.get("environmentVariables") or {}
+        datasets = (configuration.get("data") or {}).items()
+        modes = (f"{w.get('environmentVariableName') or name}:{w.get('mechanism')}" for name, w in datasets)
         token = service.tokens.mint(run_id)
         return (
             own
             | {k: str(v) for k, v in asked.items()}
             | {item.variable: str(item.folder) for item in data}
-            | client_variables(service.url, token, service.root)
+            | certificates(service.root)
             | {
+                # Under a name that shells pass on; each Python process sets the variable itself.
+                "PAPERSHELL_BLOB_PROXY": f"{PROXY_VARIABLE}={proxy_address(service.url, token)}",
                 "PATH": f"{Path(sys.executable).parent}{os.pathsep}{own.get('PATH', '')}",
                 "PYTHONPATH": os.pathsep.join(filter(None, (str(_IN_JOB), own.get("PYTHONPATH")))),
                 "PYTHONUNBUFFERED": "1",
@@ -150,6 +154,7 @@ class Runner:
                 "AZUREML_EXPERIMENT_ID": experiment["experimentId"],
                 "AZUREML_WORKSPACE_ID": service.workspace_id,
                 RUN_VARIABLE: run_id,
+                "AZUREML_DATASET_ENVIRONMENT_VARS": ",".join(modes),  # `Run.input_datasets` reads it
                 "AZUREML_RUN_TOKEN": token,
                 "AZUREML_RUN_TOKEN_EXPIRY": str(int(time.time()) + 30 * 24 * 3600),
                 "AZUREML_SERVICE_ENDPOINT": service.url,

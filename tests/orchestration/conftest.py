@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from textwrap import dedent
 
@@ -26,6 +27,21 @@ def log_of(root: Path, run, name: str = "std_log.txt") -> Path:
     return root / "blobs/azureml/ExperimentRun" / f"dcid.{run.id}" / "user_logs" / name
 
 
+@contextmanager
+def served(folder: Path, *flags: str) -> Iterator[Path]:
+    """Serve a workspace of ``folder`` that has a cluster ``c1``."""
+    from orchestration import azure_ml, loopback
+    from orchestration.job import Cluster
+
+    loopback.start(folder, arguments=flags)
+    try:
+        cluster = Cluster("c1", "STANDARD_D2s_v5")
+        azure_ml.ensure_cluster(loopback.connect(folder), cluster, show=lambda line: None)
+        yield folder
+    finally:
+        loopback.stop(folder)
+
+
 @pytest.fixture(scope="package", autouse=True)
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The user's home folder, where the client keeps its caches; the environment is put back afterwards."""
@@ -42,12 +58,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="package")
 def root(tmp_path_factory: pytest.TempPathFactory, home: Path) -> Iterator[Path]:
     """The folder of a workspace that is served by a process of its own."""
-    from orchestration import loopback
-
     folder = tmp_path_factory.mktemp("workspace")
-    loopback.start(folder, arguments=("--slots", "4"))
-    yield folder
-    loopback.stop(folder)
+    with served(folder, "--slots", "4"):
+        yield folder
 
 
 @pytest.fixture

@@ -132,6 +132,13 @@ def test_clusters(run):
     assert code == 1 and "has no cluster 'c2'; papershell cluster create c2" in err
 
 
+def test_the_workspace_is_shown(submitted, run):
+    code, out, _ = run("workspace", "show", *LOOPBACK)
+    assert code == 0
+    for word in ("azureml-core", "1.61", "resource group", "cpucluster", "digits-dataset", "sklearn-mnist"):
+        assert word in out
+
+
 def test_preflight_stops_the_default_gpu_job_and_names_the_successor(run):
     code, out, err = run("preflight", "keras-mnist", "--data", "digits")
     assert code == 1 and out == ""

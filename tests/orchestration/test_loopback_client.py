@@ -22,6 +22,9 @@ LOGGING_SCRIPT = """
     run.log_list("rates", [0.5, 0.8])
     run.log_row("epoch", number=1, loss=0.25)
     run.log_table("table", {"x": [1, 2], "y": [3.5, 4.5]})
+    matrix = {"class_labels": ["0", "1"], "matrix": [[9, 1], [0, 8]]}
+    described = {"schema_type": "confusion_matrix", "schema_version": "1.0.0", "data": matrix}
+    run.log_confusion_matrix("confusion", described)
     os.makedirs("logs", exist_ok=True)
     open("outputs/model.bin", "wb").write(b"weights")
     open("logs/own.txt", "w").write("mine")
@@ -70,7 +73,9 @@ def test_the_run_completed_with_its_record(finished):
 
 def test_metrics(finished):
     run, _ = finished
-    assert run.get_metrics() == {
+    metrics = run.get_metrics()
+    assert metrics.pop("confusion").startswith("aml://artifactId/ExperimentRun/")
+    assert metrics == {
         "loss": [0.5, 0.25, 0.5 / 3],
         "accuracy": 0.92,
         "rates": [0.5, 0.8],
@@ -199,13 +204,13 @@ def test_datastore_and_data_reference(workspace, tmp_path, root):
     (data / "deep").mkdir(parents=True)
     (data / "a.gz").write_bytes(b"A" * 1000)
     (data / "deep" / "b.gz").write_bytes(os.urandom(5 << 20))
-    store.upload(str(data), target_path="mnist", overwrite=True, show_progress=False)
-    assert store.download(str(tmp_path / "back"), prefix="mnist", show_progress=False) == 2
+    store.upload(str(data), target_path="referenced", overwrite=True, show_progress=False)
+    assert store.download(str(tmp_path / "back"), prefix="referenced", show_progress=False) == 2
     for name in ("a.gz", "deep/b.gz"):
-        assert (tmp_path / "back" / "mnist" / name).read_bytes() == (data / name).read_bytes()
+        assert (tmp_path / "back" / "referenced" / name).read_bytes() == (data / name).read_bytes()
     from azureml.core.runconfig import DataReferenceConfiguration
 
-    reference = store.path("mnist").as_mount()
+    reference = store.path("referenced").as_mount()
     from azureml.core import Environment, Experiment, ScriptRunConfig
 
     source = tmp_path / "source"
@@ -217,7 +222,7 @@ def test_datastore_and_data_reference(workspace, tmp_path, root):
     config.run_config.target = "c1"
     name = reference.data_reference_name
     config.run_config.data_references[name] = DataReferenceConfiguration(
-        datastore_name=store.name, path_on_datastore="mnist"
+        datastore_name=store.name, path_on_datastore="referenced"
     )
     run = Experiment(workspace, "references").submit(config)
     run.wait_for_completion()
@@ -240,14 +245,32 @@ def test_file_datasets(mode, workspace, submit_script, tmp_path, root):
     run = submit_script(
         """
         import os, sys
+        from azureml.core import Run
         folder = sys.argv[1]
-        assert folder == os.environ["images"]
+        assert folder == os.environ["images"] == Run.get_context().input_datasets["images"]
         print(os.listdir(folder), open(os.path.join(folder, "x.gz")).read())
         """,
         arguments=[getattr(found.as_named_input("images"), mode)()],
     )
     run.wait_for_completion()
     assert log_of(root, run).read_text() == "['x.gz'] X\n"
+
+
+def test_a_dataset_that_was_never_registered(workspace, submit_script, root, tmp_path):
+    from azureml.core import Dataset
+
+    store = workspace.get_default_datastore()
+    (tmp_path / "data").mkdir()
+    for name in ("a.gz", "b.txt"):
+        (tmp_path / "data" / name).write_bytes(b"X")
+    store.upload(str(tmp_path / "data"), target_path="anonymous", overwrite=True, show_progress=False)
+    dataset = Dataset.File.from_files((store, "anonymous/*.gz"), validate=False)
+    run = submit_script(
+        "import os, sys; print(os.listdir(sys.argv[1]))",
+        arguments=[dataset.as_named_input("images").as_download()],
+    )
+    run.wait_for_completion()
+    assert log_of(root, run).read_text() == "['a.gz']\n"
 
 
 def test_a_dataset_of_web_addresses(workspace, submit_script, root, tmp_path):

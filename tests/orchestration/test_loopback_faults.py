@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from orchestration import azure_ml, loopback
 from orchestration.errors import OrchestrationError
 from orchestration.loopback.faults import KINDS, Fault
 from orchestration.run_handle import asking
+from tests.orchestration.conftest import served
 
 SLOW = ("500", "503", "nothing")  # the client tries these again for 20 seconds
 
@@ -39,14 +41,13 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def faulty(tmp_path: Path, home):
     """Start a workspace with faults; return the client's workspace."""
+    with ExitStack() as stack:
 
-    def start(*faults: str):
-        flags = tuple(word for fault in faults for word in ("--fault", fault))
-        loopback.start(tmp_path / "w", arguments=flags)
-        return loopback.connect(tmp_path / "w")
+        def start(*faults: str):
+            flags = [word for fault in faults for word in ("--fault", fault)]
+            return loopback.connect(stack.enter_context(served(tmp_path / "w", *flags)))
 
-    yield start
-    loopback.stop(tmp_path / "w")
+        yield start
 
 
 def submitted(workspace, folder: Path):

@@ -10,9 +10,10 @@ import psutil
 import pytest
 
 from orchestration import loopback
+from orchestration.errors import OrchestrationError
 from orchestration.loopback.processes import processes_of
-from orchestration.run_handle import FINAL_STATES, RunHandle
-from tests.orchestration.conftest import log_of
+from orchestration.run_handle import FINAL_STATES, RunHandle, asking
+from tests.orchestration.conftest import log_of, served
 
 
 def wait_until(condition, timeout_s: float = 20.0) -> None:
@@ -78,8 +79,7 @@ def test_a_time_limit_ends_the_run(submit_script):
 
 
 def test_a_queued_run_is_canceled_without_ever_starting(tmp_path, home):
-    loopback.start(tmp_path / "w", arguments=("--slots", "1"))
-    try:
+    with served(tmp_path / "w", "--slots", "1"):
         first, second = (_submit(tmp_path, "import time; time.sleep(600)") for _ in range(2))
         wait_until(lambda: first.status() == "Running")
         assert second.status() == "Queued"
@@ -88,8 +88,6 @@ def test_a_queued_run_is_canceled_without_ever_starting(tmp_path, home):
         first.cancel()
         assert first.wait(20) == "Canceled"
         assert not (tmp_path / "w" / "runs" / second.id).exists()
-    finally:
-        loopback.stop(tmp_path / "w")
 
 
 def _submit(tmp_path: Path, script: str) -> RunHandle:
@@ -106,6 +104,11 @@ def _submit(tmp_path: Path, script: str) -> RunHandle:
 @pytest.mark.parametrize("how", ["killed", "stopped"])
 def test_a_restart_in_the_middle_of_a_run_loses_nothing(how, tmp_path, home):
     root = tmp_path / "w"
+    with served(root):
+        _restart_in_the_middle(how, root, tmp_path)
+
+
+def _restart_in_the_middle(how: str, root: Path, tmp_path: Path) -> None:
     address = loopback.start(root)
     handle = _submit(
         tmp_path,
@@ -119,17 +122,14 @@ def test_a_restart_in_the_middle_of_a_run_loses_nothing(how, tmp_path, home):
     else:
         loopback.stop(root)
     again = loopback.start(root)
-    try:
-        assert again.url == address.url and again.pid != address.pid
-        assert handle.status() == "Failed" and "loopback service" in handle.failure()
-        assert handle.metrics() == {"x": 1}
-        assert processes_of(handle.id) == []
-        collected: list[bytes] = []
-        handle.follow(collected.append, 20)
-        assert b"".join(collected) == b"up\n"
-        assert _submit(tmp_path, "print('next')").wait(20) == "Completed"
-    finally:
-        loopback.stop(root)
+    assert again.url == address.url and again.pid != address.pid
+    assert handle.status() == "Failed" and "loopback service" in handle.failure()
+    assert handle.metrics() == {"x": 1}
+    assert processes_of(handle.id) == []
+    collected: list[bytes] = []
+    handle.follow(collected.append, 20)
+    assert b"".join(collected) == b"up\n"
+    assert _submit(tmp_path, "print('next')").wait(20) == "Completed"
 
 
 def _zombie(pid: int) -> bool:
@@ -264,6 +264,24 @@ def test_what_cannot_run_here_fails_with_a_sentence(settings, says, submit_scrip
     }[settings]
     handle = RunHandle(submit_script("print(1)", distributed_job_config=config))
     assert handle.wait(20) == "Failed" and says in handle.failure()
+
+
+def test_an_unknown_cluster_is_one_sentence(submit_script):
+    with (
+        pytest.raises(OrchestrationError, match="there is no cluster 'nowhere' in this workspace; create it"),
+        asking("submit"),
+    ):
+        submit_script("print(1)", compute_target="nowhere")
+
+
+def test_a_job_finds_its_blobs_through_any_shell(submit_script):
+    run = submit_script(
+        "from azureml.core import Run; Run.get_context().upload_file('own.py', __file__)",
+        command=["sh", "-c", "'sh -c \"python train.py\"'"],
+    )
+    handle = RunHandle(run)
+    assert handle.wait(30) == "Completed", handle.failure()
+    assert "own.py" in handle.files()
 
 
 def test_links_in_outputs_are_not_followed(submit_script):

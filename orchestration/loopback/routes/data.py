@@ -115,7 +115,8 @@ def list_datasets(call: Call) -> dict[str, Any]:
 @routes("POST", _DATASET + "/saveddatasets", _DATASET + "/saveddatasets/from-request")
 def save_dataset(call: Call) -> dict[str, Any]:
     """Keep a definition that is used without being registered."""
-    saved = call.json() | {"id": str(uuid.uuid4()), "datasetType": call.json().get("datasetType", "file")}
+    wanted = call.json()
+    saved = wanted | {"id": str(uuid.uuid4()), "dataflow": call.field(wanted, "dataflowJson")}
     return call.service.store.put("saved-dataset", saved["id"], saved)
 
 

@@ -21,10 +21,16 @@ def submit(call: Call, experiment: str) -> dict[str, Any]:
     run_id = call.request.args.get("runId", "")
     if not run_id.replace("-", "").replace("_", "").isalnum():
         raise http.BadRequest(f"run id {run_id!r} may hold letters, digits, - and _ only")
+    target = str(configuration.get("target"))
+    if store.get("compute", target) is None:
+        raise http.BadRequest(f"there is no cluster {target!r} in this workspace; create it first")
     if store.get("snapshot", snapshot) is None:
         raise http.BadRequest(f"there is no snapshot {snapshot}; submit again")
-    wanted = {"target": configuration.get("target"), "properties": {"ContentSnapshotId": snapshot,
-              "_azureml.ComputeTargetType": "amlcompute"}}  # fmt: skip
+    wanted = {
+        "target": target,
+        "parentRunId": call.request.args.get("parentRunId"),
+        "properties": {"ContentSnapshotId": snapshot, "_azureml.ComputeTargetType": "amlcompute"},
+    }
     records.new_run(store, records.experiment(store, experiment), run_id, wanted)
     submission = {"runId": run_id, "configuration": configuration, "snapshot": snapshot}
     if store.add("submission", run_id, submission) != submission:

@@ -57,7 +57,8 @@ def open_workspace(where: str, *, auth: str = "auto") -> Workspace:
 
     if where == LOOPBACK:
         loopback.start(user_workspace_folder(), arguments=("--idle-seconds", str(_IDLE_S)))
-        return loopback.connect(user_workspace_folder())
+        with asking("open the workspace of this machine"):
+            return loopback.connect(user_workspace_folder())
     path = Path(where) / "config.json" if Path(where).is_dir() else Path(where)
     _check_config(path)
     if is_loopback(where):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from orchestration.loopback.inputs import Input
 from orchestration.loopback.store import Document
@@ -33,16 +33,21 @@ def command_lines(configuration: Document, data: Sequence[Input], port: int) -> 
         The configuration asks for a launcher other than PyTorch's, or for nothing to run.
     """
 
-    def filled(text: object) -> str:
+    # The longest placeholder first: one may begin as another does.
+    places = {
+        item.placeholder: str(item.folder) for item in sorted(data, key=_placeholder_length, reverse=True)
+    }
+
+    def filled(text: object, quote: Callable[[str], str] = str) -> str:
         result = str(text)
-        for item in data:
-            result = result.replace(item.placeholder, str(item.folder))
+        for placeholder, folder in places.items():
+            result = result.replace(placeholder, quote(folder))
         return result
 
     if configuration.get("command"):
         command = configuration["command"]
         line = command if isinstance(command, str) else shlex.join(map(str, command))
-        program, is_python = ["bash", "-c", filled(line)], False
+        program, is_python = ["bash", "-c", filled(line, shlex.quote)], False
     elif configuration.get("script"):
         program = [configuration["script"], *map(filled, configuration.get("arguments") or [])]
         is_python = True
@@ -55,6 +60,10 @@ def command_lines(configuration: Document, data: Sequence[Input], port: int) -> 
                 f"--master-port={port}", f"--nnodes={nodes}", f"--nproc-per-node={per_node}"]  # fmt: skip
     tail = program if is_python else ["--no-python", *program]
     return [[*launcher, f"--node-rank={rank}", *tail] for rank in range(nodes)]
+
+
+def _placeholder_length(item: Input) -> int:
+    return len(item.placeholder)
 
 
 def _world(configuration: Document) -> tuple[int, int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import json
 import os
 import re
@@ -21,8 +20,11 @@ from orchestration.loopback.files import inside, regular_files, save
 from orchestration.loopback.routes.data import CONTAINERS, saved_definition
 from orchestration.loopback.store import Document, Store
 
-_DATASTORE_URI = re.compile(r"azureml://.*/datastores/(?P<datastore>[^/]+)/paths/(?P<path>.*)")
-_WILD = re.compile(r"[*?\[]")
+_DATASTORE_URI = re.compile(r"azureml://(?:.*/)?datastores/(?P<datastore>[^/]+)/paths/(?P<path>.*)")
+_WILD = re.compile(r"[*?]")
+# What the wildcards of a path, escaped, are as a regular expression; the longest come first.
+_GLOB = {r"\*\*/": "(?:.*/)?", r"\*\*": ".*", r"\*": "[^/]*", r"\?": "[^/]"}
+_WILDCARD = re.compile("|".join(map(re.escape, _GLOB)))
 _TIMEOUT_S = 60
 
 
@@ -51,7 +53,7 @@ def prepare(configuration: Document, store: Store, blobs: Path, folder: Path) ->
     """
     prepared = []
     for name, wanted in (configuration.get("data") or {}).items():
-        target = folder / name
+        target = inside(folder, name)
         if wanted.get("mechanism") not in ("mount", "download"):
             raise InputError(f"input {name!r} is neither mounted nor downloaded; use as_mount or as_download")
         dataset = ((wanted.get("dataLocation") or {}).get("dataset") or {}).get("id")
@@ -65,8 +67,9 @@ def prepare(configuration: Document, store: Store, blobs: Path, folder: Path) ->
         address = (
             f"azureml://datastores/{wanted['dataStoreName']}/paths/{wanted.get('pathOnDataStore') or ''}"
         )
-        _lay(address, blobs, folder / name, copy=wanted.get("mode") != "mount")
-        prepared.append(Input(f"${variable}", variable, folder / name))
+        target = inside(folder, name)
+        _lay(address, blobs, target, copy=wanted.get("mode") != "mount")
+        prepared.append(Input(f"${variable}", variable, target))
     return prepared
 
 
@@ -82,9 +85,7 @@ def _addresses(store: Store, dataset: str | None, name: str) -> list[str]:
 
 def _lay(address: str, blobs: Path, target: Path, *, copy: bool) -> None:
     target.mkdir(parents=True, exist_ok=True)
-    in_datastore = _DATASTORE_URI.fullmatch(
-        address.replace("azureml://datastores/", "azureml://-/datastores/")
-    )
+    in_datastore = _DATASTORE_URI.fullmatch(address)
     if in_datastore is None:
         _download(address, target)
         return
@@ -101,15 +102,20 @@ def _lay(address: str, blobs: Path, target: Path, *, copy: bool) -> None:
             os.symlink(path, place)
 
 
+def _as_regex(wildcard: re.Match[str]) -> str:
+    return _GLOB[wildcard[0]]
+
+
 def _matching(container: Path, pattern: str) -> Iterator[tuple[Path, str]]:
     """Yield the files that a folder, a file or a glob names, and their names below its fixed part."""
     wild = _WILD.search(pattern)
     fixed = pattern[: wild.start()] if wild else pattern
     base = fixed if fixed.endswith("/") or not fixed else str(PurePosixPath(fixed).parent) + "/"
+    regex = re.compile(_WILDCARD.sub(_as_regex, re.escape(pattern)))
     for path in regular_files(container):
         name = path.relative_to(container).as_posix()
         if wild:
-            if fnmatch.fnmatchcase(name, pattern.replace("**/", "*").replace("**", "*")):
+            if regex.fullmatch(name):
                 yield path, name.removeprefix(base)
         elif name == pattern:
             yield path, PurePosixPath(name).name

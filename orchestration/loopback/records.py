@@ -15,11 +15,16 @@ from orchestration.loopback.store import Document, Store
 FINAL = ("Completed", "Failed", "Canceled")
 
 
+def find_experiment(store: Store, name_or_id: str) -> Document | None:
+    """Return the experiment of that id or name, or None."""
+    found = (e for e in store.all("experiment") if name_or_id in (e["experimentId"], e["name"]))
+    return next(found, None)
+
+
 def experiment(store: Store, name_or_id: str) -> Document:
     """Return the experiment of that id or name, made now if there is none."""
-    for found in store.all("experiment"):
-        if name_or_id in (found["experimentId"], found["name"]):
-            return found
+    if found := find_experiment(store, name_or_id):
+        return found
     created: Document = {
         "experimentId": str(uuid.uuid4()), "name": name_or_id, "createdUtc": now(), "tags": {},
         "properties": {}, "archivedTime": None, "description": None,

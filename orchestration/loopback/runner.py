@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import werkzeug.exceptions as http
+
 from orchestration.loopback import records, workdir
 from orchestration.loopback.client import PROXY_VARIABLE, certificates, proxy_address
 from orchestration.loopback.commands import RunError, command_lines, free_port
@@ -25,6 +27,14 @@ if TYPE_CHECKING:
     from orchestration.loopback.service import Service
 
 _POLL_S = 0.05
+# A run sees of this machine's variables those that a program needs to start and find its hardware;
+# a secret, or a setting that the cluster would not have, does not get in by chance.
+_INHERITED = (
+    "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TZ", "TMPDIR", "VIRTUAL_ENV", "PYTHONPATH", "LD_LIBRARY_PATH",
+    "DYLD_LIBRARY_PATH", "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY",
+    "PAPERSHELL_CACHE",
+)  # fmt: skip
+_INHERITED_PREFIXES = ("LC_", "XDG_", "CUDA", "NVIDIA", "OMP_", "MKL_", "NUMBA_", "KERAS_")
 _IN_JOB = Path(__file__).parent / "injob"  # see its sitecustomize.py
 
 
@@ -79,6 +89,8 @@ class Runner:
             state, message = self._attempt(run_id)
         except (RunError, InputError) as error:
             state, message = "Failed", str(error)
+        except http.HTTPException as error:
+            state, message = "Failed", str(error.description)
         except Exception as error:  # the record must end even where this program is wrong
             state, message = "Failed", f"the loopback service failed: {type(error).__name__}: {error}"
         records.move(store, run_id, state, message=message)
@@ -130,7 +142,7 @@ class Runner:
         service = self._service
         record = records.run(service.store, run_id)
         experiment = records.experiment(service.store, record["experimentId"])
-        own = {k: v for k, v in os.environ.items() if not k.startswith("AZUREML_")}
+        own = {k: v for k, v in os.environ.items() if k in _INHERITED or k.startswith(_INHERITED_PREFIXES)}
         asked = (configuration.get("environment") or {}).get("environmentVariables") or {}
         asked |= configuration.get("environmentVariables") or {}
         datasets = (configuration.get("data") or {}).items()

@@ -10,9 +10,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import werkzeug.exceptions as http
-
-from orchestration.loopback.commands import RunError
 from orchestration.loopback.files import inside, regular_files
 from orchestration.loopback.store import Document
 
@@ -25,15 +22,12 @@ def unpack(files: Mapping[str, str], snapshots: Path, folder: Path) -> None:
 
     Raises
     ------
-    RunError
+    werkzeug.exceptions.BadRequest
         A name would leave the folder.
     """
     folder.mkdir(parents=True)
     for name, blob in files.items():
-        try:
-            place = inside(folder, name)
-        except http.BadRequest as error:
-            raise RunError(str(error.description)) from error
+        place = inside(folder, name)
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(snapshots / blob, place)
     (folder / "outputs").mkdir(exist_ok=True)

@@ -105,6 +105,7 @@ def test_a_registered_dataset_is_used_by_its_name(workspace, source, data, tmp_p
         azure_ml.submit(job("dataset:nameless"), workspace, root=source)
 
 
+@pytest.mark.slow
 def test_several_nodes_through_the_job(workspace, source, data, tmp_path):
     pytest.importorskip("torch")
     described = job(data, nodes=2, environment=environment_file(tmp_path))

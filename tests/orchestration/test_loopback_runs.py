@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import time
 from pathlib import Path
 
 import psutil
 import pytest
+import werkzeug.exceptions as http
 
 from orchestration import loopback
 from orchestration.errors import OrchestrationError
+from orchestration.loopback.commands import command_lines
+from orchestration.loopback.inputs import Input, InputError, prepare
 from orchestration.loopback.processes import processes_of
 from orchestration.run_handle import FINAL_STATES, RunHandle, asking
 from tests.orchestration.conftest import log_of, served
@@ -179,13 +183,80 @@ def test_the_in_job_variables(submit_script, root):
 
 def test_a_script_that_does_not_flush_loses_no_metric(submit_script):
     """As on Azure, where the job's driver waits for what the client's threads still hold."""
+    text = "from azureml.core import Run; run = Run.get_context(); run.log('number', {}); {}"
     ends = ("", "import sys; sys.exit(0)", "raise SystemExit")
-    for number, end in enumerate(ends):
-        run = submit_script(
-            f"from azureml.core import Run; run = Run.get_context(); run.log('number', {number}); {end}"
-        )
+    runs = [submit_script(text.format(number, end)) for number, end in enumerate(ends)]
+    for number, run in enumerate(runs):
         assert RunHandle(run).wait(30) == "Completed"
         assert run.get_metrics() == {"number": number}
+
+
+def test_a_run_does_not_see_this_machines_secrets(tmp_path, home, monkeypatch):
+    monkeypatch.setenv("AZURE_CLIENT_SECRET", "secret")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    with served(tmp_path / "w") as root:
+        handle = _submit(tmp_path, "import os; print([os.environ.get(k) for k in ('AZURE_CLIENT_SECRET', "
+                         "'OMP_NUM_THREADS')])")  # fmt: skip
+        assert handle.wait(20) == "Completed"
+        assert log_of(root, handle).read_text() == "[None, '1']\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (
+            "DatasetConsumptionConfig:a DatasetConsumptionConfig:ab $AZUREML_DATAREFERENCE_a",
+            ["A B", "AB", "R"],
+        ),
+        ("'x y' $HOME", ["x y", "home"]),
+    ],
+)
+def test_data_takes_the_place_of_its_name_whatever_the_path(line, words):
+    data = [
+        Input("DatasetConsumptionConfig:a", "a", Path("A B")), Input("$AZUREML_DATAREFERENCE_a", "r", Path("R")),
+        Input("DatasetConsumptionConfig:ab", "ab", Path("AB")),
+    ]  # fmt: skip
+    script = "import sys; print(sys.argv[1:])"
+    ((*shell, text),) = command_lines({"command": f'python -c "{script}" {line}'}, data, 0)
+    printed = subprocess.run(
+        [*shell, text], capture_output=True, text=True, env=os.environ | {"HOME": "home"}
+    )
+    assert printed.stdout.strip() == str(words)
+    ((_, *arguments),) = command_lines({"script": "t.py", "arguments": line.split(" ")}, data, 0)
+    assert arguments[0] == "t.py" and len(arguments) == 1 + len(line.split(" "))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "found"),
+    [
+        ("d/", {"a.gz", "deep/b.gz", "c.txt"}), ("d", {"a.gz", "deep/b.gz", "c.txt"}), ("d/a.gz", {"a.gz"}),
+        ("d/*.gz", {"a.gz"}), ("d/**/*.gz", {"a.gz", "deep/b.gz"}), ("d/**", {"a.gz", "deep/b.gz", "c.txt"}),
+        ("d/?.txt", {"c.txt"}), ("e", {"x"}), ("", {"d/a.gz", "d/deep/b.gz", "d/c.txt", "e/x"}),
+        ("d/[a].gz", set()),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("mode", ["mount", "download"])
+def test_paths_of_a_datastore(mode, pattern, found, tmp_path):
+    for name in ("d/a.gz", "d/deep/b.gz", "d/c.txt", "e/x"):
+        path = tmp_path / "blobs" / "azureml-blobstore" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+    reference = {"dataStoreName": "workspaceblobstore", "pathOnDataStore": pattern, "mode": mode}
+    try:
+        (item,) = prepare({"dataReferences": {"r": reference}}, None, tmp_path / "blobs", tmp_path / "in")
+    except InputError as error:
+        assert not found and "there is no file at" in str(error)
+        return
+    files = {p.relative_to(item.folder).as_posix(): p for p in item.folder.rglob("*") if p.is_file()}
+    assert set(files) == found
+    assert all(path.is_symlink() == (mode == "mount") for path in files.values())
+
+
+@pytest.mark.parametrize("name", ["../x", "/tmp/x", ""])
+def test_an_input_with_a_hostile_name_leads_nowhere(name, tmp_path):
+    reference = {"dataStoreName": "workspaceblobstore", "pathOnDataStore": "d", "mode": "download"}
+    with pytest.raises(http.BadRequest):
+        prepare({"dataReferences": {name: reference}}, None, tmp_path, tmp_path / "in")
 
 
 def test_a_run_sees_its_own_environment_variables(submit_script, root):

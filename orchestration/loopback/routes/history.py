@@ -26,9 +26,7 @@ _CANCEL_EVENTS = ("Microsoft.MachineLearning.Run.Canceled", "Microsoft.MachineLe
 
 
 def _experiment(call: Call, name_or_id: str) -> dict[str, Any]:
-    found = call.service.store.get("experiment", name_or_id)
-    by_id = (e for e in call.service.store.all("experiment") if e["experimentId"] == name_or_id)
-    found = found or next(by_id, None)
+    found = records.find_experiment(call.service.store, name_or_id)
     if found is None:
         raise http.NotFound(f"there is no experiment {name_or_id!r}")
     return found

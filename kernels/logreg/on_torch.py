@@ -12,10 +12,10 @@ from kernels.backends import has_matrix_units
 from kernels.logreg import on_numba
 from kernels.logreg.products import (
     LARGEST_INTEGER_SUM,
+    Candidates,
     FloatEngine,
     Grade,
     Samples,
-    add_up,
     join_digits,
     largest_fixed_point,
     split_digits,
@@ -46,6 +46,20 @@ def integer_products_are_exact() -> bool:
     return exact and np.array_equal(transposed[:, 0], X.astype(np.int64).sum(axis=0) * -128)
 
 
+class ByteCandidates(Candidates):
+    """Candidates rounded to bytes, each coordinate relative to its largest; their Gram matrices are exact."""
+
+    def __init__(self, rows: np.ndarray):
+        super().__init__(np, rows)
+        self.unit = np.maximum(np.abs(rows).max(axis=0), np.finfo(np.float32).tiny) / 127.0
+        self.bytes = np.rint(rows / self.unit).astype(np.int8)
+
+    def gram(self, index: np.ndarray) -> np.ndarray:
+        """See `Candidates.gram`."""
+        drawn = torch.from_numpy(self.bytes[index])
+        return torch._int_mm(drawn.T, drawn).numpy() * np.outer(self.unit, self.unit).astype(np.float64)
+
+
 class IntegerEngine(on_numba.Engine):
     """Exact products of bytes with weights in fixed point; X is never converted nor copied."""
 
@@ -73,26 +87,25 @@ class IntegerEngine(on_numba.Engine):
         def block(index: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             Z = torch._int_mm(self.bytes[index], weights).numpy()
             D, loss, total = np.empty(Z.shape, np.int8), np.zeros(A), np.zeros(bias.size)
-            y, weight, ovr = self.y[index], self.weight[:, index], self.samples.loss == "ovr"
-            on_numba._residual_of_digits(
-                Z, pieces, unit, bias, y, weight, fold, K, ovr, unit_out, D, loss, total
-            )
-            return (
-                loss,
-                torch._int_mm(self.bytes[index].T, torch.from_numpy(D)).numpy().astype(np.float64),
-                total,
-            )
+            y, weight, ovr = self.y[index], self.weight[index][:, fold], self.samples.loss == "ovr"
+            on_numba._residual_of_digits(Z, pieces, unit, bias, y, weight, ovr, unit_out, D, loss, total)
+            sums = torch._int_mm(self.bytes[index].T, torch.from_numpy(D)).numpy()
+            return loss, sums.astype(np.float64), total
 
         blocks = self.blocks(digits.shape[1] * 4)
-        value, sums, total = add_up(self.map(block, blocks))
+        value, sums, total = self.total(block, blocks)
         gradient = np.empty((A * K, self.width))
         gradient[:, :P] = join_digits(sums, pieces).T * (unit_out * self.samples.scale)
         gradient[:, P:] = total[:, None]
-        return value, gradient.reshape(theta.shape)
+        return value, self.by_problem(gradient, theta.shape)
+
+    def candidates(self, V, step):
+        """See `FloatEngine.candidates`."""
+        return ByteCandidates(self.project(V, step))
 
     def project(self, V, step=1):
         """See `FloatEngine.project`; with 16 bits of ``V`` relative to each column's largest."""
-        W, bias = self.columns(V.T)
+        W, bias = self.columns(V.T[None])
         digits, unit = split_digits(W.T, PROJECTION_PIECES)
         weights = torch.from_numpy(digits)
 

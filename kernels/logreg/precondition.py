@@ -20,7 +20,7 @@ from types import ModuleType
 import numpy as np
 
 from kernels.logreg.losses import Array, probabilities
-from kernels.logreg.products import FloatEngine
+from kernels.logreg.products import Candidates, FloatEngine
 
 LEADING = 256  # eigenvectors that get dense blocks
 CANDIDATES = 20_000  # samples that blocks are drawn from
@@ -52,10 +52,19 @@ class Basis:
     rest: float
     step: int
 
-    def ridge(self, xp: ModuleType, ridge: Array, width: int) -> Array:
-        """Return the penalty matrix diag(``ridge``) in the first ``width`` coordinates."""
-        vectors = self.vectors[:, :width]
-        return (vectors.T * ridge) @ vectors
+    def penalty(self, xp: ModuleType, ridge: Array) -> Penalty:
+        """Return the penalty diag(``ridge``), ridge (P + 1,), in these coordinates."""
+        leading = self.vectors[:, :LEADING]
+        return Penalty((leading.T * ridge) @ leading, ridge @ self.vectors**2, float(xp.mean(ridge)))
+
+
+@dataclass
+class Penalty:
+    """The Hessian of one problem's penalty: (Q, Q) on the leading coordinates, diagonal (V,), mean of the rest."""
+
+    leading: Array
+    diagonal: Array
+    rest: float
 
 
 @dataclass
@@ -75,12 +84,19 @@ class Metric:
     rest: Array
     leading: Array | None = None
 
-    def __getitem__(self, index: np.ndarray) -> Metric:
+    def __getitem__(self, index: np.ndarray | slice) -> Metric:
         leading = None if self.leading is None else self.leading[index]
         return Metric(self.basis, self.diagonal[index], self.rest[index], leading)
 
-    def __call__(self, xp: ModuleType, gradient: Array) -> Array:
-        """Return the metric times ``gradient`` (A, K, P + 1), computed in float32."""
+    def times(self, engine: FloatEngine, gradient: Array) -> Array:
+        """Return the metric times ``gradient`` (A, K, P + 1), a share of the problems on each thread."""
+        A, threads = gradient.shape[0], min(engine.threads, gradient.shape[0])
+        shares = [slice(A * i // threads, A * (i + 1) // threads) for i in range(threads)]
+        parts = engine.map(lambda share: self[share].apply(engine.xp, gradient[share]), shares)
+        return engine.xp.concat(list(parts))
+
+    def apply(self, xp: ModuleType, gradient: Array) -> Array:
+        """Return the same on one thread, computed in float32."""
         vectors, g = self.basis.narrow, xp.astype(gradient, xp.float32)
         v = g @ vectors
         z = self.diagonal * v
@@ -150,13 +166,13 @@ def first_metric(engine: FloatEngine, ridge: Array) -> Metric:
 def metric_at(engine: FloatEngine, basis: Basis, theta: Array, fold: np.ndarray, ridge: Array) -> Metric:
     """Return the metric at ``theta`` (A, K, P + 1)."""
     xp, Q = engine.xp, min(LEADING, basis.vectors.shape[1])
-    rows = engine.project(basis.vectors[:, :Q], basis.step)
+    candidates = engine.candidates(basis.vectors[:, :Q], basis.step)
     shared = blocks_per_problem(engine) == 1
     jobs = []
     for a, f in enumerate(fold.tolist()):
-        h = curvatures(engine, theta[a], f, basis.step)
-        jobs += [(column, ridge[a]) for column in (h.mean(axis=0, keepdims=True) if shared else h)]
-    parts = list(engine.map(lambda job: block(engine, basis, rows, *job), jobs))
+        h, penalty = curvatures(engine, theta[a], f, basis.step), basis.penalty(xp, ridge[a])
+        jobs += [(column, penalty) for column in (h.mean(axis=0, keepdims=True) if shared else h)]
+    parts = list(engine.map(lambda job: block(engine, basis, candidates, *job), jobs))
     leading, diagonal, rest = (xp.stack(list(part)) for part in zip(*parts, strict=True))
     A, Q = fold.size, leading.shape[-1]
     return Metric(basis, diagonal.reshape(A, -1, diagonal.shape[-1]), rest.reshape(A, -1),
@@ -171,24 +187,23 @@ def curvatures(engine: FloatEngine, theta: Array, fold: int, step: int) -> np.nd
 
 
 def block(
-    engine: FloatEngine, basis: Basis, rows: Array, curvature: np.ndarray, ridge: Array
+    engine: FloatEngine, basis: Basis, candidates: Candidates, curvature: np.ndarray, penalty: Penalty
 ) -> tuple[Array, Array, Array]:
-    """Return one inverse, from the candidates ``rows``: dense on the leading coordinates, diagonal, for the rest."""
+    """Return one inverse, from ``candidates``: dense on the leading coordinates, diagonal, for the rest."""
     xp = engine.xp
     total = curvature.sum()
     if curvature.size > SAMPLED_ROWS:
-        drawn = rows[draw(curvature, SAMPLED_ROWS)]
-        gram = (drawn.T @ drawn) * (total / SAMPLED_ROWS)
+        gram = candidates.gram(draw(curvature, SAMPLED_ROWS)) * (total / SAMPLED_ROWS)
     else:
-        gram = (rows.T * engine.array(curvature)) @ rows
+        gram = candidates.weighted_gram(engine.array(curvature))
     Q = gram.shape[0]
-    hessian = xp.astype(gram, xp.float64) + basis.ridge(xp, ridge, Q)
+    hessian = gram + penalty.leading
     root = xp.sqrt(xp.clip(xp.linalg.diagonal(hessian), SMALLEST_CURVATURE, None))
     outer = root[:, None] * root
     unit = hessian / outer + JITTER * xp.eye(Q, dtype=xp.float64, **engine.on_device)
     leading = xp.astype(engine.inverse(unit) / outer, xp.float32)
-    diagonal = inverse(xp, total * basis.values + ridge @ basis.vectors**2)
-    return leading, diagonal, inverse(xp, total * basis.rest + xp.mean(ridge))
+    diagonal = inverse(xp, total * basis.values + penalty.diagonal)
+    return leading, diagonal, inverse(xp, xp.asarray(total * basis.rest + penalty.rest))
 
 
 def inverse(xp: ModuleType, curvature: Array) -> Array:

@@ -118,6 +118,24 @@ FLOAT32 = Grade("float32", 1e-6, 1e-9)
 FLOAT64 = Grade("float64", 0.0, 1e-15)
 
 
+@dataclass
+class Candidates:
+    """Samples (n, Q) float32 in a few coordinates, of which Gram matrices are wanted."""
+
+    xp: ModuleType
+    rows: Array
+
+    def gram(self, index: np.ndarray) -> Array:
+        """Return the sum of x x' (Q, Q) over the rows ``index``, in float64."""
+        drawn = self.rows[index]
+        return self.xp.astype(drawn.T @ drawn, self.xp.float64)
+
+    def weighted_gram(self, weight: Array) -> Array:
+        """Return the weighted sum of x x' (Q, Q) over all rows, in float64."""
+        rows = self.xp.astype(self.rows, self.xp.float64)
+        return (rows.T * weight) @ rows
+
+
 class FloatEngine:
     """The products by BLAS on blocks of rows, for any array namespace; the base of every engine.
 
@@ -129,6 +147,7 @@ class FloatEngine:
     """
 
     grades: tuple[Grade, ...] = (FLOAT32, FLOAT64)  # of the first passes, ..., of the last, float64 in all
+    threads = 1
     passes_per_check = (
         1  # passes between two looks at which problems are done; each look waits for the device
     )
@@ -136,7 +155,7 @@ class FloatEngine:
     def __init__(self, samples: Samples, xp: ModuleType, device: Any = None):
         self.xp, self.samples = xp, samples
         self.on_device = {} if device is None else {"device": device}
-        self.X, self.y, self.weight = map(self.array, (samples.X, samples.y, samples.weight))
+        self.X, self.y, self.weight = map(self.array, (samples.X, samples.y, samples.weight.T.copy()))
         self.width = samples.X.shape[1] + samples.fit_intercept
 
     def array(self, values: np.ndarray) -> Array:
@@ -151,9 +170,18 @@ class FloatEngine:
         """Apply ``function`` to ``items``, in order; engines with threads use them here."""
         return map(function, items)
 
+    def total(self, function: Callable[[slice], tuple[Array, ...]], blocks: list[slice]) -> list[Array]:
+        """Return the sums of what ``function`` returns for each block; every thread adds up its own."""
+        shares = [blocks[worker :: self.threads] for worker in range(min(self.threads, len(blocks)))]
+        return add_up(self.map(lambda share: add_up(map(function, share)), shares))
+
     def blocks(self, bytes_per_row: int, step: int = 1) -> list[slice]:
         """Cut every ``step``-th row so that ``bytes_per_row`` of work space each stay in the cache."""
-        rows = step * min(max(256, BLOCK_BYTES // bytes_per_row), LARGEST_INTEGER_SUM)
+        most = step * min(max(256, BLOCK_BYTES // bytes_per_row), LARGEST_INTEGER_SUM)
+        count = -(-self.X.shape[0] // most)
+        if count > 1:
+            count += -count % self.threads
+        rows = step * -(-self.X.shape[0] // (step * count))
         return [slice(first, first + rows, step) for first in range(0, self.X.shape[0], rows)]
 
     def rows(self, index: slice | Array, dtype: Any) -> Array:
@@ -179,24 +207,29 @@ class FloatEngine:
             loss, D, total = self.residual(X @ W.T, bias, index, theta.shape[:2], fold)
             return loss, xp.astype(D.T @ X, xp.float64), total
 
-        value, gradient, total = add_up(self.map(block, self.blocks(W.shape[0] * 8)))
+        value, gradient, total = self.total(block, self.blocks(W.shape[0] * 8))
         edge = total[:, None][:, : self.width - P]
-        return value, xp.concat([gradient * self.samples.scale, edge], axis=1).reshape(theta.shape)
+        return value, self.by_problem(xp.concat([gradient * self.samples.scale, edge], axis=1), theta.shape)
 
     def columns(self, theta: Array) -> tuple[Array, Array]:
-        """Return theta as weights of raw pixels (C, P) and intercepts (C,)."""
-        flat, P = theta.reshape(-1, theta.shape[-1]), self.X.shape[1]
+        """Return theta as weights of raw pixels (C, P) and intercepts (C,), class by class: C = K x A."""
+        flat, P = self.xp.moveaxis(theta, 0, 1).reshape(-1, theta.shape[-1]), self.X.shape[1]
         bias = flat[:, P] if self.samples.fit_intercept else 0 * flat[:, 0]
         return flat[:, :P] * self.samples.scale, bias
+
+    def by_problem(self, columns: Array, shape: tuple[int, int, int]) -> Array:
+        """Return what belongs to the columns (C, P + 1) as (A, K, P + 1)."""
+        A, K, width = shape
+        return self.xp.moveaxis(columns.reshape(K, A, width), 0, 1)
 
     def residual(self, Z: Array, bias: Array, index: slice, shape: tuple[int, int], fold: Array) -> tuple:
         """Return loss (A,), residual (n, C) in the dtype of ``Z`` and its sum over the rows (C,)."""
         xp = self.xp
-        logits = (xp.astype(Z, xp.float64) + bias).reshape(-1, *shape)
-        loss, D = value_and_residual(
-            xp, logits, self.onehot(index), self.weight[fold][:, index].T, self.samples.loss
-        )
-        D = D.reshape(Z.shape)
+        A, K = shape
+        logits = xp.moveaxis((xp.astype(Z, xp.float64) + bias).reshape(-1, K, A), 1, 2)
+        weight = self.weight[index][:, fold]
+        loss, D = value_and_residual(xp, logits, self.onehot(index), weight, self.samples.loss)
+        D = xp.moveaxis(D, 2, 1).reshape(Z.shape)
         return loss, xp.astype(D, Z.dtype), xp.sum(D, axis=0)
 
     def onehot(self, index: slice) -> Array:
@@ -207,10 +240,14 @@ class FloatEngine:
     def project(self, V: Array, step: int = 1) -> Array:
         """Return every ``step``-th sample, scaled, times ``V`` (P + 1, Q), as (n, Q) float32."""
         xp = self.xp
-        W, bias = (xp.astype(part, xp.float32) for part in self.columns(V.T))
+        W, bias = (xp.astype(part, xp.float32) for part in self.columns(V.T[None]))
         blocks = self.blocks(W.shape[0] * 8, step)
         parts = self.map(lambda index: self.rows(index, xp.float32) @ W.T + bias, blocks)
         return xp.concat(list(parts))
+
+    def candidates(self, V: Array, step: int) -> Candidates:
+        """Return every ``step``-th sample in the coordinates ``V`` (P + 1, Q)."""
+        return Candidates(self.xp, self.project(V, step))
 
     def gram(self, index: slice | Array = slice(None)) -> tuple[Array, int]:
         """Return sum_i x_i x_i' (P + 1, P + 1) in float64 over the rows ``index``, scaled, and their number."""

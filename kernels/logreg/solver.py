@@ -157,7 +157,7 @@ def minimize(
             refresh_at = passes * REFRESH_GROWTH
             fold, ridge = objective.fold[state.who], objective.ridge[state.who]
             state.metric = metric_at(engine, state.metric.basis, state.theta, fold, ridge)
-            aim(engine.xp, state, state.n_iter >= 0)
+            aim(engine, state, state.n_iter >= 0)
         advance(objective, state)
         passes += 1
 
@@ -172,7 +172,7 @@ def start(objective: Objective, theta: Array) -> State:
         who, np.zeros(who.size, np.int64), xp.zeros_like(value), theta, value, gradient,
         xp.zeros_like(theta), xp.zeros_like(value), xp.ones_like(value), metric, [], [], [],
     )  # fmt: skip
-    aim(xp, state, state.n_iter >= 0)
+    aim(engine, state, state.n_iter >= 0)
     return state
 
 
@@ -203,7 +203,7 @@ def advance(objective: Objective, state: State) -> None:
     state.value = xp.where(accepted, value, state.value)
     state.step = xp.where(accepted, 1.0, shorter)
     state.n_iter = state.n_iter + accepted
-    aim(xp, state, accepted)
+    aim(objective.engine, state, accepted)
 
 
 def evaluate(objective: Objective, state: State, theta: Array) -> tuple[Array, Array]:
@@ -218,19 +218,19 @@ def evaluate(objective: Objective, state: State, theta: Array) -> tuple[Array, A
     return value, gradient
 
 
-def aim(xp, state: State, which: Array) -> None:
+def aim(engine: FloatEngine, state: State, which: Array) -> None:
     """Set direction and slope of the problems ``which`` (A,) by the two-loop recursion around the metric.
 
     Nocedal and Wright, "Numerical optimization" (2006), algorithm 7.4. A pair of weight zero takes no part.
     """
-    q, weights = state.gradient, []
+    xp, q, weights = engine.xp, state.gradient, []
     for s, y, rho in zip(state.steps[::-1], state.changes[::-1], state.curvatures[::-1], strict=True):
         weights.append(rho * dot(xp, s, q))
         q = q - weights[-1][:, None, None] * y
-    z = state.metric(xp, q)
+    z = state.metric.times(engine, q)
     if state.curvatures:
         y, rho = state.changes[-1], state.curvatures[-1]
-        measured = rho * dot(xp, y, state.metric(xp, y))
+        measured = rho * dot(xp, y, state.metric.times(engine, y))
         z = z * xp.where(measured > 0, 1.0 / xp.where(measured > 0, measured, 1.0), 1.0)[:, None, None]
     for s, y, rho in zip(state.steps, state.changes, state.curvatures, strict=True):
         z = z + (weights.pop() - rho * dot(xp, y, z))[:, None, None] * s
@@ -271,7 +271,7 @@ def look_again(objective: Objective, state: State, index: np.ndarray) -> None:
         state.value[which], state.gradient[which] = objective(state.theta[which], state.who[which], grade)
         state.step[which] = 1.0
     engine = objective.engine
-    aim(engine.xp, state, engine.array(np.isin(np.arange(state.who.size), index)))
+    aim(engine, state, engine.array(np.isin(np.arange(state.who.size), index)))
 
 
 def dot(xp, a: Array, b: Array) -> Array:

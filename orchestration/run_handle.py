@@ -61,9 +61,9 @@ def _service_message(error: BaseException) -> str | None:
         try:
             return str(json.loads(response.text)["error"]["message"])  # type: ignore[union-attr]
         except (AttributeError, TypeError, KeyError, ValueError):
-            embedded = re.search(r'"message":\s*"((?:[^"\\]|\\.)+)"', str(seen))
-            if embedded:
-                return embedded[1].encode().decode("unicode_escape")
+            # Some errors carry the service's answer in their text only.
+            if embedded := re.search(r'"message":\s*("(?:[^"\\]|\\.)+")', str(seen)):
+                return str(json.loads(embedded[1], strict=False))
         seen = getattr(seen, "inner_exception", None) or seen.__cause__
     return None
 

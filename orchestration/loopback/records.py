@@ -75,15 +75,12 @@ def run(store: Store, run_id: str) -> Document:
     return record
 
 
-def move(store: Store, run_id: str, state: str, *, message: str | None = None) -> bool:
-    """Move a run to ``state`` unless it has ended, or is to end; return whether it moved."""
-    moved = False
+def move(store: Store, run_id: str, state: str, *, message: str | None = None) -> None:
+    """Move a run to ``state``, unless it has ended, or is to end and ``state`` is no end."""
 
     def change(record: Document) -> None:
-        nonlocal moved
         if record["status"] in FINAL or (record["status"] == "CancelRequested" and state not in FINAL):
             return
-        moved = True
         record["status"] = state
         if state == "Running":
             record["startTimeUtc"] = record["startTimeUtc"] or now()
@@ -93,7 +90,6 @@ def move(store: Store, run_id: str, state: str, *, message: str | None = None) -
             record["error"] = {"error": {"code": "UserError", "message": message}}
 
     store.update("run", run_id, change)
-    return moved
 
 
 def artifact_folder(record: Document) -> str:

@@ -191,6 +191,14 @@ def test_a_script_that_does_not_flush_loses_no_metric(submit_script):
         assert run.get_metrics() == {"number": number}
 
 
+@pytest.mark.slow
+def test_fifty_runs_at_once_all_complete_with_their_own_metrics(submit_script):
+    text = "from azureml.core import Run; Run.get_context().log('number', {})"
+    runs = [submit_script(text.format(number)) for number in range(50)]
+    assert [RunHandle(run).wait(250) for run in runs] == ["Completed"] * 50
+    assert [RunHandle(run).metrics() for run in runs] == [{"number": number} for number in range(50)]
+
+
 def test_a_run_does_not_see_this_machines_secrets(tmp_path, home, monkeypatch):
     monkeypatch.setenv("AZURE_CLIENT_SECRET", "secret")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")

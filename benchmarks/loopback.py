@@ -61,7 +61,9 @@ def _workspace(folder: Path) -> Iterator[Path]:
     root = folder / "workspace"
     loopback.start(root, arguments=("--slots", str(os.cpu_count() or 2)))
     try:
-        azure_ml.ensure_cluster(loopback.connect(root), Cluster("c1", "STANDARD_D2s_v5"))
+        azure_ml.ensure_cluster(
+            loopback.connect(root), Cluster("c1", "STANDARD_D2s_v5"), show=lambda line: None
+        )
         yield root
     finally:
         loopback.stop(root)

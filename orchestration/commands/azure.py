@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 cluster_group = typer.Typer(help="Create, watch and delete clusters.", no_args_is_help=True)
 workspace_group = typer.Typer(help="An Azure ML workspace on this machine.", no_args_is_help=True)
+_BESIDE_A_JOB = ("trainer", "job", "workspace", "auth", "dry_run", "export", "wait")
 _TRAINER_FLAGS = {"ignore_unknown_options": True, "allow_extra_args": True}
 
 
@@ -100,7 +101,7 @@ def submit(
     """Submit a trainer as a run, on Azure ML or, with --workspace loopback, on this machine."""
     from orchestration import azure_ml, export_v2, preflight
 
-    described = _read_job(job) or _job(
+    described = _read_job(context, job) or _job(
         trainer,
         context.args,
         data,
@@ -151,7 +152,7 @@ def preflight_(
     """Say what would go wrong with a job on Azure, without asking anybody."""
     from orchestration import preflight
 
-    described = _read_job(job) or _job(
+    described = _read_job(context, job) or _job(
         trainer,
         context.args,
         data,
@@ -166,10 +167,23 @@ def preflight_(
     print("nothing stands against this job")
 
 
-def _read_job(path: Path | None) -> TrainJob | None:
-    from orchestration.job import TrainJob
+def _read_job(context: typer.Context, path: Path | None) -> TrainJob | None:
+    """Return the job of ``--job``, which says everything: flags beside it would be ignored, so they are refused."""
+    from orchestration.job import JobError, TrainJob
 
-    return None if path is None else TrainJob.from_json(path.read_text(encoding="utf-8"))
+    if path is None:
+        return None
+    described = TrainJob.from_json(path.read_text(encoding="utf-8"))
+    sources = (
+        (name, context.get_parameter_source(name)) for name in context.params if name not in _BESIDE_A_JOB
+    )
+    given = [
+        f"--{name.replace('_', '-')}" for name, source in sources if source and source.name == "COMMANDLINE"
+    ]
+    if described.trainer != context.params["trainer"] or given or context.args:
+        unused = ", ".join([*given, *context.args]) or f"trainer {context.params['trainer']!r}"
+        raise JobError(f"{path} says all of the job, for {described.trainer}; leave out {unused}")
+    return described
 
 
 def _job(

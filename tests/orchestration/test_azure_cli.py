@@ -181,6 +181,14 @@ def test_a_job_from_a_file(run, tmp_path):
     (tmp_path / "job.json").write_text(json.dumps(job | {"gpus": 8}))
     code, _, err = run("submit", "logreg", "--job", tmp_path / "job.json", "--dry-run")
     assert code == 1 and "the job has no field 'gpus'; its fields are trainer, cluster" in err
+    (tmp_path / "job.json").write_text(json.dumps(job))
+    for words, unused in (
+        (("logreg", "--nodes", "2"), "--nodes"),
+        (("logreg", "--regularization", "0.5"), "--regularization, 0.5"),
+        (("keras-mnist",), "trainer 'keras-mnist'"),
+    ):
+        code, _, err = run("submit", *words, "--job", tmp_path / "job.json", "--dry-run")
+        assert code == 1 and f"says all of the job, for logreg; leave out {unused}" in err
 
 
 def test_export(run, tmp_path):

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
-from kernels.backends import has_matrix_units
+from kernels.backends import BackendError, has_matrix_units
 from kernels.logreg import on_numba
 from kernels.logreg.products import (
     LARGEST_INTEGER_SUM,
@@ -63,7 +63,7 @@ class ByteCandidates(Candidates):
 class IntegerEngine(on_numba.Engine):
     """Exact products of bytes with weights in fixed point; X is never converted nor copied."""
 
-    grades = (Grade(2, 1e-3, 1e-6), Grade(3, 1e-6, 1e-9), Grade(6, 0.0, 1e-15))
+    grades = (Grade(2, 1e-3, 1e-6), Grade(3, 1e-6, 1e-9), Grade(6, 0.0, 1e-14))
 
     def __init__(self, samples: Samples):
         super().__init__(samples)
@@ -115,16 +115,28 @@ class IntegerEngine(on_numba.Engine):
 
         return np.concatenate(list(self.map(block, self.blocks(digits.shape[1] * 4, step))))
 
-    def gram(self, index=slice(None)):
-        """Exact in integers: X'X = X'(X - 128) + 128 * (column sums) 1'."""
-        rows = self.X[index]
-        X = torch.from_numpy(rows)
-        gram = np.zeros((X.shape[1], X.shape[1]))
-        for start in range(0, X.shape[0], LARGEST_INTEGER_SUM // 2):
-            block = X[start : start + LARGEST_INTEGER_SUM // 2]
-            gram += torch._int_mm(block.T, (block ^ 128).view(torch.int8)).numpy()
-        total = rows.sum(axis=0, dtype=np.int64).astype(np.float64)
-        return self.augmented(gram + 128.0 * total[:, None], total, X.shape[0]), X.shape[0]
+    def covariance(self, index):
+        """See `FloatEngine.covariance`; from the exact Gram matrix."""
+        rows, scale = self.X[index], self.samples.scale
+        mean = rows.mean(axis=0, dtype=np.float64) * float(self.samples.fit_intercept)
+        return (integer_gram(rows) / len(rows) - np.outer(mean, mean)) * scale**2, mean * scale
+
+
+def integer_gram(X: np.ndarray) -> np.ndarray:
+    """Return X'X (P, P) of bytes (N, P), exact in float64: X'X = X'(X - 128) + 128 (column sums) 1'.
+
+    Raises
+    ------
+    BackendError
+        This processor has no exact integer products (`integer_products_are_exact`).
+    """
+    if not integer_products_are_exact():
+        raise BackendError("this processor has no fast exact byte products (VNNI or AMX)")
+    gram = 128.0 * np.repeat(X.sum(axis=0, dtype=np.int64)[:, None], X.shape[1], axis=1)
+    for first in range(0, len(X), LARGEST_INTEGER_SUM):
+        block = torch.from_numpy(X[first : first + LARGEST_INTEGER_SUM])
+        gram += torch._int_mm(block.T, (block ^ 128).view(torch.int8)).numpy()
+    return gram
 
 
 class CudaEngine(FloatEngine):

@@ -115,7 +115,7 @@ class Grade:
 
 
 FLOAT32 = Grade("float32", 1e-6, 1e-9)
-FLOAT64 = Grade("float64", 0.0, 1e-15)
+FLOAT64 = Grade("float64", 0.0, 1e-14)
 
 
 @dataclass
@@ -249,29 +249,19 @@ class FloatEngine:
         """Return every ``step``-th sample in the coordinates ``V`` (P + 1, Q)."""
         return Candidates(self.xp, self.project(V, step))
 
-    def gram(self, index: slice | Array = slice(None)) -> tuple[Array, int]:
-        """Return sum_i x_i x_i' (P + 1, P + 1) in float64 over the rows ``index``, scaled, and their number."""
+    def covariance(self, index: slice | np.ndarray) -> tuple[Array, Array]:
+        """Return the mean of x x' (P, P) about the features' mean (P,) and that mean, over the rows ``index``."""
         xp = self.xp
-        X = self.rows(index, xp.float32)
-        gram = xp.astype(X.T @ X, xp.float64)
-        return self.augmented(gram, xp.sum(xp.astype(X, xp.float64), axis=0), X.shape[0]), X.shape[0]
+        X, mean = self.centred(index)
+        X = xp.astype(X, xp.float32)
+        return xp.astype(X.T @ X, xp.float64) / X.shape[0], mean
 
-    def constant_too(self, index: slice | np.ndarray) -> Array:
-        """Return the rows ``index`` (n, P + 1) scaled, in float64, with the constant feature."""
+    def centred(self, index: slice | np.ndarray) -> tuple[Array, Array]:
+        """Return the scaled rows (n, P) less their mean (P,) in float64, and the mean: zero without an intercept."""
         xp = self.xp
         X = self.rows(index, xp.float64) * self.samples.scale
-        one = xp.ones((X.shape[0], self.width - X.shape[1]), dtype=xp.float64, **self.on_device)
-        return xp.concat([X, one], axis=1)
-
-    def augmented(self, gram: Array, total: Array, count: int) -> Array:
-        """Scale a Gram matrix (P, P) of raw pixels and border it with those of the constant feature."""
-        xp, scale = self.xp, self.samples.scale
-        gram = gram * scale**2
-        if not self.samples.fit_intercept:
-            return gram
-        edge = (total * scale)[:, None]
-        corner = xp.full((1, 1), float(count), dtype=xp.float64, **self.on_device)
-        return xp.concat([xp.concat([gram, edge], axis=1), xp.concat([edge.T, corner], axis=1)])
+        mean = xp.mean(X, axis=0) * float(self.samples.fit_intercept)
+        return X - mean, mean
 
     def inverse(self, matrix: Array) -> Array:
         """Return the inverse of a symmetric positive definite matrix."""

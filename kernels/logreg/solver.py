@@ -166,7 +166,7 @@ def start(objective: Objective, theta: Array) -> State:
     """Return the state before the first step: evaluated at ``theta``, aimed along the first metric."""
     engine, who = objective.engine, np.arange(theta.shape[0])
     xp = engine.xp
-    metric = first_metric(engine, objective.ridge)
+    metric = first_metric(engine, objective.fold, objective.ridge)
     value, gradient = objective(theta, who, grade=0)
     state = State(
         who, np.zeros(who.size, np.int64), xp.zeros_like(value), theta, value, gradient,

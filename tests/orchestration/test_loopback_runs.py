@@ -293,7 +293,9 @@ GATHER = """
 @pytest.mark.parametrize(
     ("settings", "per_node", "world"),
     [
-        ({}, 2, "[(0, '0', '0'), (1, '1', '0'), (2, '0', '1'), (3, '1', '1')]"),
+        pytest.param(
+            {}, 2, "[(0, '0', '0'), (1, '1', '0'), (2, '0', '1'), (3, '1', '1')]", marks=pytest.mark.slow
+        ),
         ({"command": "python train.py"}, 1, "[(0, '0', '0'), (1, '0', '1')]"),
     ],
     ids=["script", "command"],

@@ -65,7 +65,7 @@ class WorkspaceRecords:
         from azureml.core import Experiment
 
         with asking(f"register model {name}"):
-            run = Experiment(self._workspace, "models").start_logging(snapshot_directory=None)
+            run = Experiment(self._workspace, "models").start_logging(snapshot_directory=None, outputs=False)
             for path in files:
                 run.upload_file(f"{MODEL_FOLDER}/{path.name}", str(path))
             model = run.register_model(model_name=name, model_path=MODEL_FOLDER)

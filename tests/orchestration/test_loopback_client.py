@@ -148,14 +148,14 @@ def test_runs_are_listed_and_filtered(finished, workspace, submit_script):
 def test_an_interactive_run(workspace, tmp_path):
     from azureml.core import Experiment
 
-    run = Experiment(workspace, "notebook").start_logging(snapshot_directory=None)
+    run = Experiment(workspace, "notebook").start_logging(snapshot_directory=None, outputs=False)
     run.log("x", 1.5)
     (tmp_path / "note.txt").write_text("hello")
     run.upload_file("note.txt", str(tmp_path / "note.txt"))
     assert run.get_status() == "Running"
     run.complete()
     assert run.get_status() == "Completed" and run.get_metrics() == {"x": 1.5}
-    failed = Experiment(workspace, "notebook").start_logging(snapshot_directory=None)
+    failed = Experiment(workspace, "notebook").start_logging(snapshot_directory=None, outputs=False)
     failed.fail(error_details="no luck")
     assert failed.get_status() == "Failed"
 

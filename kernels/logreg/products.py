@@ -16,6 +16,7 @@ one operand is a byte already, which saves its splitting.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
@@ -169,6 +170,10 @@ class FloatEngine:
     def map(self, function: Callable, items: Iterable) -> Iterable:
         """Apply ``function`` to ``items``, in order; engines with threads use them here."""
         return map(function, items)
+
+    def one_blas_thread(self) -> AbstractContextManager:
+        """Return a context in which BLAS leaves the cores to this engine's threads, if it has some."""
+        return nullcontext()
 
     def total(self, function: Callable[[slice], tuple[Array, ...]], blocks: list[slice]) -> list[Array]:
         """Return the sums of what ``function`` returns for each block; every thread adds up its own."""

@@ -46,6 +46,11 @@ def integer_products_are_exact() -> bool:
     return exact and np.array_equal(transposed[:, 0], X.astype(np.int64).sum(axis=0) * -128)
 
 
+def transpose(X: torch.Tensor) -> torch.Tensor:
+    """Return X' of rows (N, P); oneDNN misreads the strides of a single column's transpose."""
+    return X.T if X.shape[1] > 1 else X.reshape(1, -1)
+
+
 class ByteCandidates(Candidates):
     """Candidates rounded to bytes, each coordinate relative to its largest; their Gram matrices are exact."""
 
@@ -57,7 +62,7 @@ class ByteCandidates(Candidates):
     def gram(self, index: np.ndarray) -> np.ndarray:
         """See `Candidates.gram`."""
         drawn = torch.from_numpy(self.bytes[index])
-        return torch._int_mm(drawn.T, drawn).numpy() * np.outer(self.unit, self.unit).astype(np.float64)
+        return torch._int_mm(transpose(drawn), drawn).numpy() * np.outer(self.unit, self.unit).astype(np.float64)
 
 
 class IntegerEngine(on_numba.Engine):
@@ -89,7 +94,7 @@ class IntegerEngine(on_numba.Engine):
             D, loss, total = np.empty(Z.shape, np.int8), np.zeros(A), np.zeros(bias.size)
             y, weight, ovr = self.y[index], self.weight[index][:, fold], self.samples.loss == "ovr"
             on_numba._residual_of_digits(Z, pieces, unit, bias, y, weight, ovr, unit_out, D, loss, total)
-            sums = torch._int_mm(self.bytes[index].T, torch.from_numpy(D)).numpy()
+            sums = torch._int_mm(transpose(self.bytes[index]), torch.from_numpy(D)).numpy()
             return loss, sums.astype(np.float64), total
 
         blocks = self.blocks(digits.shape[1] * 4)
@@ -135,7 +140,7 @@ def integer_gram(X: np.ndarray) -> np.ndarray:
     gram = 128.0 * np.repeat(X.sum(axis=0, dtype=np.int64)[:, None], X.shape[1], axis=1)
     for first in range(0, len(X), LARGEST_INTEGER_SUM):
         block = torch.from_numpy(X[first : first + LARGEST_INTEGER_SUM])
-        gram += torch._int_mm(block.T, (block ^ 128).view(torch.int8)).numpy()
+        gram += torch._int_mm(transpose(block), (block ^ 128).view(torch.int8)).numpy()
     return gram
 
 

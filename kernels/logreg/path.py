@@ -101,7 +101,7 @@ def fit_path(
     unit = weight.max(axis=1)
     weight = weight / unit[:, None]  # float32 and fixed point see each fold's weights at their own scale
     samples = Samples(X, validate.labels(y, len(X)), weight, int(np.max(y)) + 1,
-                      validate.loss(loss), float(1.0 if scale is None else scale), bool(fit_intercept))  # fmt: skip
+                      validate.loss(loss), validate.scale(scale), bool(fit_intercept))  # fmt: skip
     name = choose_backend(samples, weight.shape[0] * rates.size) if backend == "auto" else backend
     from threadpoolctl import threadpool_limits
 
@@ -167,7 +167,7 @@ def starting_point(warm_start: PathSolution | None, problems: int, engine: Float
     K, P = engine.samples.n_classes, engine.samples.X.shape[1]
     theta = np.zeros((problems, K, engine.width))
     if warm_start is not None:
-        if warm_start.coef.size != problems * K * P:
+        if warm_start.coef.shape[-2:] != (K, P) or warm_start.coef.size != problems * K * P:
             raise ValueError(
                 f"warm_start has coefficients of shape {warm_start.coef.shape}, but {problems} problems of {K} "
                 f"classes and {P} features are to be fitted; pass a solution of the same rates and data"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import cache
 
 import numpy as np
@@ -46,6 +47,13 @@ def integer_products_are_exact() -> bool:
     return exact and np.array_equal(transposed[:, 0], X.astype(np.int64).sum(axis=0) * -128)
 
 
+def shared(X: np.ndarray) -> torch.Tensor:
+    """Return a tensor on the memory of ``X``, which is only read: a read-only array will do."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return torch.from_numpy(X)
+
+
 def transpose(X: torch.Tensor) -> torch.Tensor:
     """Return X' of rows (N, P); oneDNN misreads the strides of a single column's transpose."""
     return X.T if X.shape[1] > 1 else X.reshape(1, -1)
@@ -62,7 +70,9 @@ class ByteCandidates(Candidates):
     def gram(self, index: np.ndarray) -> np.ndarray:
         """See `Candidates.gram`."""
         drawn = torch.from_numpy(self.bytes[index])
-        return torch._int_mm(transpose(drawn), drawn).numpy() * np.outer(self.unit, self.unit).astype(np.float64)
+        return torch._int_mm(transpose(drawn), drawn).numpy() * np.outer(self.unit, self.unit).astype(
+            np.float64
+        )
 
 
 class IntegerEngine(on_numba.Engine):
@@ -72,7 +82,7 @@ class IntegerEngine(on_numba.Engine):
 
     def __init__(self, samples: Samples):
         super().__init__(samples)
-        self.bytes = torch.from_numpy(np.ascontiguousarray(samples.X))
+        self.bytes = shared(np.ascontiguousarray(samples.X))
         self.largest_weight = float(samples.weight.max(initial=0.0))
 
     def start_thread(self) -> None:
@@ -139,7 +149,7 @@ def integer_gram(X: np.ndarray) -> np.ndarray:
         raise BackendError("this processor has no fast exact byte products (VNNI or AMX)")
     gram = 128.0 * np.repeat(X.sum(axis=0, dtype=np.int64)[:, None], X.shape[1], axis=1)
     for first in range(0, len(X), LARGEST_INTEGER_SUM):
-        block = torch.from_numpy(X[first : first + LARGEST_INTEGER_SUM])
+        block = shared(X[first : first + LARGEST_INTEGER_SUM])
         gram += torch._int_mm(transpose(block), (block ^ 128).view(torch.int8)).numpy()
     return gram
 

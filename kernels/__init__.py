@@ -4,7 +4,7 @@ Shape letters, the same everywhere: N samples, P features, K classes, R rates, F
 """
 
 from kernels.backends import BackendError, available_backends
-from kernels.idx import IdxError, read_idx, read_normalized, write_idx
+from kernels.idx import IdxError, map_idx, read_idx, read_normalized, write_idx
 from kernels.logreg import PathSolution, Status, fit_path
 from kernels.normalize import normalize
 
@@ -15,6 +15,7 @@ __all__ = [
     "Status",
     "available_backends",
     "fit_path",
+    "map_idx",
     "normalize",
     "read_idx",
     "read_normalized",

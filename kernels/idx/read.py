@@ -61,6 +61,36 @@ def read_idx(source: Source, *, backend: str = "auto") -> Any:
     return decode(data, header.dtype, header.shape)
 
 
+def map_idx(path: str | os.PathLike[str]) -> np.ndarray:
+    """Return the elements of an uncompressed IDX file where they lie: read from the disk only as they are used.
+
+    Parameters
+    ----------
+    path : of the file, which must stay as it is as long as the array is in use.
+
+    Returns
+    -------
+    array : read-only, of the shape the header gives; elements of several bytes in the file's byte order,
+        which is big-endian. `fit_path` never copies one of bytes, however large.
+
+    Raises
+    ------
+    IdxError
+        The file is malformed, as in `read_idx`, or compressed.
+    OSError
+        The file cannot be read.
+    """
+    with open(path, "rb") as file:
+        if file.read(2) == MAGIC:
+            raise IdxError(
+                os.fspath(path), 0, "a raw IDX file, for only such can be mapped; unpack it", "gzip"
+            )
+    with opened(path) as (header, _, _):
+        if not header.data_bytes:  # of which the system maps nothing
+            return np.frombuffer(b"", header.dtype).reshape(header.shape)
+        return np.memmap(path, header.dtype, "r", header.header_bytes, header.shape)
+
+
 @contextmanager
 def opened(source: Source) -> Iterator[tuple[Header, Readable, str]]:
     """Open a source: its checked header, a reader that stands at the first element, its name."""

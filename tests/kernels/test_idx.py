@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import io
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from kernels import IdxError, normalize, read_idx, read_normalized, write_idx
+from kernels import IdxError, map_idx, normalize, read_idx, read_normalized, write_idx
 from kernels.backends import REGISTRY, is_available
 
 CODES = {"uint8": 0x08, "int8": 0x09, "int16": 0x0B, "int32": 0x0C, "float32": 0x0D, "float64": 0x0E}
@@ -306,3 +307,39 @@ def test_device_back_ends_give_what_was_written(cuda, dtype: str, backend: str) 
     array = (np.random.default_rng(0).normal(size=(7, 31)) * 50).astype(dtype)
     result = read_idx(encode(array), backend=backend)
     assert np.array_equal(to_numpy(result.cpu() if backend == "torch" else result), array)
+
+
+def not_gzip(data: bytes) -> bool:
+    return data[:2] != b"\x1f\x8b"
+
+
+@given(array=IDX_ARRAYS)
+@settings(max_examples=60, deadline=None)
+def test_a_mapped_file_is_the_array_that_reading_gives(tmp_path_factory, array: np.ndarray) -> None:
+    path = tmp_path_factory.mktemp("mapped") / "a.idx"
+    path.write_bytes(encode(array))
+    mapped = map_idx(path)
+    assert mapped.shape == array.shape and mapped.dtype.name == array.dtype.name
+    assert mapped.astype(array.dtype).tobytes() == array.tobytes()
+    assert isinstance(mapped, np.memmap) == bool(array.size)
+    assert not mapped.flags.writeable
+
+
+@given(data=st.binary(max_size=40).filter(not_gzip) | IDX_ARRAYS.map(encode), cut=st.integers(0, 60))
+@settings(max_examples=200, deadline=None)
+def test_what_can_be_mapped_can_be_read_and_the_other_way_round(tmp_path_factory, data, cut: int) -> None:
+    path = tmp_path_factory.mktemp("mapped") / "a.idx"
+    path.write_bytes(data[:cut])
+    try:
+        expected = read_idx(path)
+    except IdxError as error:
+        with pytest.raises(IdxError, match=re.escape(str(error))):
+            map_idx(path)
+    else:
+        assert map_idx(path).astype(expected.dtype).tobytes() == expected.tobytes()
+
+
+def test_a_compressed_file_cannot_be_mapped(tmp_path: Path) -> None:
+    write_idx(tmp_path / "a.gz", np.arange(4, dtype=np.uint8))
+    with pytest.raises(IdxError, match=r"a\.gz: at byte 0: expected a raw IDX file.*unpack it.*found gzip"):
+        map_idx(tmp_path / "a.gz")

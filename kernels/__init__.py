@@ -5,7 +5,7 @@ Shape letters, the same everywhere: N samples, P features, K classes, R rates, F
 
 from kernels.backends import BackendError, available_backends
 from kernels.idx import IdxError, map_idx, read_idx, read_normalized, write_idx
-from kernels.logreg import PathSolution, Status, fit_path
+from kernels.logreg import PathSolution, Status, fit_path, rows_over_ranks
 from kernels.normalize import normalize
 
 __all__ = [
@@ -19,5 +19,6 @@ __all__ = [
     "normalize",
     "read_idx",
     "read_normalized",
+    "rows_over_ranks",
     "write_idx",
 ]

@@ -13,10 +13,10 @@ from types import ModuleType
 import numpy as np
 
 from kernels.logreg.losses import Array
-from kernels.logreg.products import FloatEngine
+from kernels.logreg.products import FloatEngine, Samples
 
 LEADING = 256  # coordinates that get dense blocks
-CANDIDATES = 20_000  # samples that blocks are drawn from
+CANDIDATES = 20_000  # samples that the metric is made from; less than twice as many are all taken
 GRAM_ROWS = 8192  # drawn for the eigendecomposition
 LARGEST_GRAM = 2048  # features beyond which only the leading eigenvectors are computed
 SMALLEST = 1e-8  # of the largest eigenvalue: less is the rounding of float32
@@ -45,7 +45,6 @@ class Basis:
     values : (V,) the covariance in these directions, after a one for the intercept.
     noise : (V,) variances below which a coordinate is the rounding of a constant.
     rest : mean eigenvalue of the directions that ``vectors`` leaves out.
-    step : every so many-th sample is a candidate for the blocks.
     """
 
     mean: Array
@@ -53,7 +52,6 @@ class Basis:
     values: Array
     noise: Array
     rest: float
-    step: int
 
     def matrix(self, xp: ModuleType) -> Array:
         """Return the change of coordinates (P + 1, V) in float64: theta = matrix @ coordinates."""
@@ -87,6 +85,18 @@ class Basis:
         matrix = self.matrix(xp)
         leading = matrix[:, :LEADING]
         return Penalty((leading.T * ridge) @ leading, ridge @ matrix**2, ridge[0])
+
+
+def candidates(samples: Samples) -> Samples:
+    """Return the rows that the metric is made from: all where they are few, else one of every so many.
+
+    Which one is left to chance (always the same), for folds are often every k-th row.
+    """
+    step = len(samples.y) // CANDIDATES
+    if step < 2:
+        return samples
+    first = np.arange(0, len(samples.y) - step + 1, step)
+    return samples.part(first + np.random.default_rng(0).integers(step, size=first.size))
 
 
 def draw(curvature: np.ndarray, count: int) -> np.ndarray:
@@ -128,10 +138,9 @@ def make_basis(engine: FloatEngine) -> Basis:
         values, noise = (
             xp.concat([xp.full_like(part[:1], first), part]) for first, part in ((1.0, values), (0.0, noise))
         )
-    step = max(1, weight.size // CANDIDATES)
     if engine.width > LEADING:
         vectors = xp.astype(vectors, xp.float32)
-    return Basis(mean, vectors, values, noise, rest, step)
+    return Basis(mean, vectors, values, noise, rest)
 
 
 def leading_eigenvectors(xp: ModuleType, X: Array) -> tuple[Array, Array, float]:

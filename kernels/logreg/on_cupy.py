@@ -8,6 +8,8 @@ from kernels.logreg.products import FloatEngine, Samples
 class Engine(FloatEngine):
     """Float32 products on the current CUDA device."""
 
+    converted_bytes = 1 << 30
+
     def __init__(self, samples: Samples):
         from array_api_compat import cupy
 

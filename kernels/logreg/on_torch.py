@@ -114,17 +114,17 @@ class IntegerEngine(on_numba.Engine):
         gradient[:, P:] = total[:, None]
         return value, self.by_problem(gradient, theta.shape)
 
-    def candidates(self, V, step):
+    def candidates(self, V):
         """See `FloatEngine.candidates`."""
-        return ByteCandidates(self.project(V, step))
+        return ByteCandidates(self.project(V))
 
-    def project(self, V, step=1):
+    def project(self, V):
         """See `FloatEngine.project`; with 16 bits of ``V`` relative to each column's largest."""
         W, bias = self.columns(V.T[None])
-        return self.multiply(W.T, PROJECTION_PIECES, step) + bias.astype(np.float32)
+        return self.multiply(W.T, PROJECTION_PIECES) + bias.astype(np.float32)
 
-    def multiply(self, W: np.ndarray, pieces: int, step: int = 1) -> np.ndarray:
-        """Return every ``step``-th row of raw bytes times ``W`` (P, C) float64, as (n, C) float32.
+    def multiply(self, W: np.ndarray, pieces: int) -> np.ndarray:
+        """Return the rows of raw bytes times ``W`` (P, C) float64, as (n, C) float32.
 
         The sums are exact; what is rounded is ``W``, to ``pieces`` digits, and the result.
         """
@@ -137,7 +137,7 @@ class IntegerEngine(on_numba.Engine):
             on_numba.join_sums(Z, pieces, unit, out)
             return out
 
-        return np.concatenate(list(self.map(block, self.blocks(digits.shape[1] * 4, step))))
+        return np.concatenate(list(self.map(block, self.blocks(digits.shape[1] * 4))))
 
     def covariance(self, index, share):
         """See `FloatEngine.covariance`; from the exact Gram matrix where the rows weigh the same."""
@@ -167,6 +167,8 @@ def integer_gram(X: np.ndarray) -> np.ndarray:
 
 class CudaEngine(FloatEngine):
     """Float32 products on a CUDA device, everything resident there."""
+
+    converted_bytes = 1 << 30
 
     def __init__(self, samples: Samples, device: str = "cuda"):
         from array_api_compat import torch as xp

@@ -10,9 +10,11 @@ import numpy as np
 
 from kernels import backends
 from kernels.logreg import validate
+from kernels.logreg.coordinates import candidates
 from kernels.logreg.precondition import metric_bytes
 from kernels.logreg.products import FloatEngine, Samples
-from kernels.logreg.solver import Objective, Solution, minimize
+from kernels.logreg.ranks import solve_on_ranks
+from kernels.logreg.solver import Objective, Rows, Solution, minimize
 
 BATCH_BYTES = 2 << 30  # of metrics that one batch may hold; more problems are solved batch after batch
 SMALL_LOGITS = 300_000  # logits a pass below which plain NumPy is done before Numba is loaded
@@ -103,27 +105,35 @@ def fit_path(
     samples = Samples(X, validate.labels(y, len(X)), weight, int(np.max(y)) + 1,
                       validate.loss(loss), validate.scale(scale), bool(fit_intercept))  # fmt: skip
     name = choose_backend(samples, weight.shape[0] * rates.size) if backend == "auto" else backend
-    engine = backends.implementation("logreg", name).Engine(samples)
+    make = backends.implementation("logreg", name).Engine
     fold, rate = (axis.ravel() for axis in np.indices((weight.shape[0], rates.size)))
-    start = starting_point(warm_start, fold.size, engine)
-    ridge = np.repeat((rates[rate] / unit[fold])[:, None], engine.width, axis=1)
+    start = starting_point(warm_start, fold.size, samples)
+    ridge = np.repeat((rates[rate] / unit[fold])[:, None], samples.width, axis=1)
     if fit_intercept and not penalize_intercept:
         ridge[:, -1] = 0.0
-    with engine.one_blas_thread():
-        solution = solve_in_batches(engine, start, fold, ridge, tol, max_iter, callback)
+    total = weight.sum(axis=1)[fold]
+
+    def solve(rows: Rows) -> Solution:
+        chosen = candidates(samples)
+        engine = rows if chosen is samples and isinstance(rows, FloatEngine) else make(chosen)
+        with engine.one_blas_thread():
+            return solve_in_batches(engine, rows, start, fold, ridge, total, tol, max_iter, callback)
+
+    solution = solve_on_ranks(make, samples, solve)
     shape = (rates.size,) if folds is None else (weight.shape[0], rates.size)
-    return pack(solution, samples, (unit * weight.sum(axis=1))[fold], shape, name)
+    return pack(solution, samples, unit[fold] * total, shape, name)
 
 
-def solve_in_batches(engine: FloatEngine, theta, fold, ridge, tol, max_iter, callback) -> Solution:
+def solve_in_batches(
+    engine: FloatEngine, rows: Rows, theta, fold, ridge, total, tol, max_iter, callback
+) -> Solution:
     """Solve as many problems at once as the memory for their metrics allows."""
     size = max(1, BATCH_BYTES // metric_bytes(engine))
-    total = engine.samples.weight.sum(axis=1)[fold]
     parts = []
     for first in range(0, fold.size, size):
         who = slice(first, first + size)
         objective = Objective(
-            engine, fold[who], engine.array(ridge[who] / total[who, None]), engine.array(total[who])
+            engine, rows, fold[who], engine.array(ridge[who] / total[who, None]), engine.array(total[who])
         )
         parts.append(
             minimize(objective, engine.array(theta[who]), tol=tol, max_iter=max_iter, callback=callback)
@@ -160,10 +170,10 @@ def choose_backend(samples: Samples, problems: int) -> str:
     return "numpy" if logits < SMALL_LOGITS else "numba"
 
 
-def starting_point(warm_start: PathSolution | None, problems: int, engine: FloatEngine) -> np.ndarray:
+def starting_point(warm_start: PathSolution | None, problems: int, samples: Samples) -> np.ndarray:
     """Return theta (M, K, P + 1) of an earlier solution, or zeros."""
-    K, P = engine.samples.n_classes, engine.samples.X.shape[1]
-    theta = np.zeros((problems, K, engine.width))
+    K, P = samples.n_classes, samples.X.shape[1]
+    theta = np.zeros((problems, K, samples.width))
     if warm_start is not None:
         if warm_start.coef.shape[-2:] != (K, P) or warm_start.coef.size != problems * K * P:
             raise ValueError(
@@ -171,6 +181,6 @@ def starting_point(warm_start: PathSolution | None, problems: int, engine: Float
                 f"classes and {P} features are to be fitted; pass a solution of the same rates and data"
             )
         theta[:, :, :P] = warm_start.coef.reshape(problems, K, P)
-        if engine.samples.fit_intercept:
+        if samples.fit_intercept:
             theta[:, :, P] = warm_start.intercept.reshape(problems, K)
     return theta

@@ -75,8 +75,7 @@ def first_metric(engine: FloatEngine, fold: np.ndarray, ridge: Array) -> Metric:
     xp, basis = engine.xp, make_basis(engine)
     share = 1 / engine.samples.n_classes if engine.samples.loss == "multinomial" else 1 / 4
     if engine.width <= LEADING:
-        weight = engine.samples.weight[:, :: basis.step]
-        return make_metric(engine, basis, [share * weight[f, None] / weight[f].sum() for f in fold], ridge)
+        return make_metric(engine, basis, [share * shares(engine, int(f))[None] for f in fold], ridge)
     diagonal = share * basis.values + ridge @ basis.matrix(xp) ** 2
     return Metric(
         basis, inverse(xp, basis, diagonal)[:, None], inverse(xp, basis, share * basis.rest + ridge[:, :1])
@@ -85,7 +84,7 @@ def first_metric(engine: FloatEngine, fold: np.ndarray, ridge: Array) -> Metric:
 
 def metric_at(engine: FloatEngine, basis: Basis, theta: Array, fold: np.ndarray, ridge: Array) -> Metric:
     """Return the metric at ``theta`` (A, K, P + 1)."""
-    found = [curvatures(engine, theta[a], int(f), basis.step) for a, f in enumerate(fold)]
+    found = [curvatures(engine, theta[a], int(f)) for a, f in enumerate(fold)]
     if blocks_per_problem(engine) == 1:
         found = [h.mean(axis=0, keepdims=True) for h in found]
     return make_metric(engine, basis, found, ridge)
@@ -94,7 +93,7 @@ def metric_at(engine: FloatEngine, basis: Basis, theta: Array, fold: np.ndarray,
 def make_metric(engine: FloatEngine, basis: Basis, found: list[np.ndarray], ridge: Array) -> Metric:
     """Return the metric of A problems from the curvatures (B, n) ``found`` for each."""
     xp = engine.xp
-    candidates = engine.candidates(basis.matrix(xp)[:, :LEADING], basis.step)
+    candidates = engine.candidates(basis.matrix(xp)[:, :LEADING])
     jobs = []
     for curvature, r in zip(found, ridge, strict=True):
         penalty = basis.penalty(xp, r)
@@ -106,11 +105,16 @@ def make_metric(engine: FloatEngine, basis: Basis, found: list[np.ndarray], ridg
     return Metric(basis, diagonal, rest.reshape(A, -1), leading)
 
 
-def curvatures(engine: FloatEngine, theta: Array, fold: int, step: int) -> np.ndarray:
-    """Return w p (1 - p) (K, n) of one problem for every ``step``-th sample, on the host, weights summing to one."""
-    weight = engine.samples.weight[fold, ::step]
-    p = probabilities(engine.xp, engine.project(theta.T, step), engine.samples.loss)
-    return engine.to_host(p * (1 - p)).T * (weight / weight.sum())
+def curvatures(engine: FloatEngine, theta: Array, fold: int) -> np.ndarray:
+    """Return w p (1 - p) (K, n) of one problem on the host, weights summing to one."""
+    p = probabilities(engine.xp, engine.project(theta.T), engine.samples.loss)
+    return engine.to_host(p * (1 - p)).T * shares(engine, fold)
+
+
+def shares(engine: FloatEngine, fold: int) -> np.ndarray:
+    """Return a fold's weights (n,), summing to one; equal ones where the candidates hold no row of the fold."""
+    weight = engine.samples.weight[fold]
+    return weight / weight.sum() if weight.any() else np.full(weight.size, 1.0 / weight.size)
 
 
 def block(

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
 from types import ModuleType
@@ -98,6 +98,15 @@ class Samples:
     scale: float
     fit_intercept: bool
 
+    @property
+    def width(self) -> int:
+        """The columns of theta."""
+        return self.X.shape[1] + self.fit_intercept
+
+    def part(self, rows: slice | np.ndarray) -> Samples:
+        """Return only these ``rows``."""
+        return replace(self, X=self.X[rows], y=self.y[rows], weight=self.weight[:, rows])
+
 
 @dataclass(frozen=True)
 class Grade:
@@ -149,6 +158,7 @@ class FloatEngine:
 
     grades: tuple[Grade, ...] = (FLOAT32, FLOAT64)  # of the first passes, ..., of the last, float64 in all
     threads = 1
+    converted_bytes = 8 << 20  # of a block's rows as floats: each thread has a copy of one block at a time
     passes_per_check = (
         1  # passes between two looks at which problems are done; each look waits for the device
     )
@@ -157,7 +167,7 @@ class FloatEngine:
         self.xp, self.samples = xp, samples
         self.on_device = {} if device is None else {"device": device}
         self.X, self.y, self.weight = map(self.array, (samples.X, samples.y, samples.weight.T.copy()))
-        self.width = samples.X.shape[1] + samples.fit_intercept
+        self.width = samples.width
 
     def array(self, values: np.ndarray) -> Array:
         """Return host ``values`` as an array of this engine's device."""
@@ -180,14 +190,15 @@ class FloatEngine:
         shares = [blocks[worker :: self.threads] for worker in range(min(self.threads, len(blocks)))]
         return add_up(self.map(lambda share: add_up(map(function, share)), shares))
 
-    def blocks(self, bytes_per_row: int, step: int = 1) -> list[slice]:
-        """Cut every ``step``-th row so that ``bytes_per_row`` of work space each stay in the cache."""
-        most = step * min(max(256, BLOCK_BYTES // bytes_per_row), LARGEST_INTEGER_SUM)
+    def blocks(self, bytes_per_row: int, converted_per_row: int = 0) -> list[slice]:
+        """Cut the rows so that ``bytes_per_row`` of work space each stay in the cache, and converted rows few."""
+        most = min(BLOCK_BYTES // bytes_per_row, self.converted_bytes // max(1, converted_per_row))
+        most = min(max(256, most), LARGEST_INTEGER_SUM)
         count = -(-self.X.shape[0] // most)
         if count > 1:
             count += -count % self.threads
-        rows = step * -(-self.X.shape[0] // (step * count))
-        return [slice(first, first + rows, step) for first in range(0, self.X.shape[0], rows)]
+        rows = -(-self.X.shape[0] // count)
+        return [slice(first, first + rows) for first in range(0, self.X.shape[0], rows)]
 
     def rows(self, index: slice | Array, dtype: Any) -> Array:
         """Return the raw rows (n, P) at ``index`` in ``dtype``."""
@@ -212,7 +223,7 @@ class FloatEngine:
             loss, D, total = self.residual(X @ W.T, bias, index, theta.shape[:2], fold)
             return loss, xp.astype(D.T @ X, xp.float64), total
 
-        value, gradient, total = self.total(block, self.blocks(W.shape[0] * 8))
+        value, gradient, total = self.total(block, self.blocks(W.shape[0] * 8, P * W.dtype.itemsize))
         edge = total[:, None][:, : self.width - P]
         return value, self.by_problem(xp.concat([gradient * self.samples.scale, edge], axis=1), theta.shape)
 
@@ -242,17 +253,17 @@ class FloatEngine:
         classes = self.xp.arange(self.samples.n_classes, **self.on_device)
         return self.xp.astype(self.y[index][:, None, None] == classes, self.xp.float64)
 
-    def project(self, V: Array, step: int = 1) -> Array:
-        """Return every ``step``-th sample, scaled, times ``V`` (P + 1, Q), as (n, Q) float32."""
+    def project(self, V: Array) -> Array:
+        """Return the samples, scaled, times ``V`` (P + 1, Q), as (n, Q) float32."""
         xp = self.xp
         W, bias = (xp.astype(part, xp.float32) for part in self.columns(V.T[None]))
-        blocks = self.blocks(W.shape[0] * 8, step)
+        blocks = self.blocks(W.shape[0] * 8, W.shape[1] * W.dtype.itemsize)
         parts = self.map(lambda index: self.rows(index, xp.float32) @ W.T + bias, blocks)
         return xp.concat(list(parts))
 
-    def candidates(self, V: Array, step: int) -> Candidates:
-        """Return every ``step``-th sample in the coordinates ``V`` (P + 1, Q)."""
-        return Candidates(self.xp, self.project(V, step))
+    def candidates(self, V: Array) -> Candidates:
+        """Return the samples in the coordinates ``V`` (P + 1, Q)."""
+        return Candidates(self.xp, self.project(V))
 
     def covariance(self, index: slice | np.ndarray, share: np.ndarray) -> tuple[Array, Array]:
         """Return the mean of x x' (P, P) about the features' mean (P,) and that mean; see `centred`."""

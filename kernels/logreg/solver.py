@@ -17,12 +17,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from typing import Protocol
 
 import numpy as np
 
 from kernels.logreg.losses import Array
 from kernels.logreg.precondition import Metric, first_metric, metric_at
-from kernels.logreg.products import FloatEngine
+from kernels.logreg.products import FloatEngine, Grade
 
 HISTORY = 12  # pairs (s, y) kept
 FIRST_REFRESH = 9  # passes until the metric is first taken at the current point
@@ -44,19 +45,28 @@ class Status(Enum):
         return self.value
 
 
+class Rows(Protocol):
+    """What sums over the rows of the data, wherever they lie; every `FloatEngine` does."""
+
+    def loss_and_gradient(self, theta: Array, fold: np.ndarray, grade: Grade) -> tuple[Array, Array]:
+        """See `FloatEngine.loss_and_gradient`."""
+
+
 @dataclass
 class Objective:
     """The mean objectives of A problems and their gradients.
 
     Attributes
     ----------
-    engine : the rows.
+    engine : arithmetic, and the rows that the metric is made from.
+    rows : all rows: sums losses and gradients over them.
     fold : (A,) the weights' row of each problem.
     ridge : (A, P + 1) penalty of each coefficient, already divided by the problem's total weight.
     total : (A,) sums of the weights.
     """
 
     engine: FloatEngine
+    rows: Rows
     fold: np.ndarray
     ridge: Array
     total: Array
@@ -64,7 +74,7 @@ class Objective:
     def __call__(self, theta: Array, who: np.ndarray, grade: int) -> tuple[Array, Array]:
         """Return values (A,) and gradients (A, K, P + 1) of the problems ``who`` at ``theta``."""
         xp = self.engine.xp
-        value, gradient = self.engine.loss_and_gradient(theta, self.fold[who], self.engine.grades[grade])
+        value, gradient = self.rows.loss_and_gradient(theta, self.fold[who], self.engine.grades[grade])
         total, ridge = self.total[who], self.ridge[who][:, None, :]
         penalty = 0.5 * xp.sum(ridge * theta**2, axis=(1, 2))
         return value / total + penalty, gradient / total[:, None, None] + ridge * theta

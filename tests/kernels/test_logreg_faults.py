@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -117,6 +123,19 @@ def test_more_rows_than_are_drawn_for_the_metric(backend, monkeypatch):
         assert all(status is Status.CONVERGED for status in solution.status)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("backend", ON_HOST)
+def test_folds_of_which_the_metric_sees_every_kth_row_or_none(backend, monkeypatch):
+    """Every k-th row is how folds are often made; one row of weight is what chance seldom takes."""
+    monkeypatch.setattr(coordinates, "CANDIDATES", 40)
+    n, k = len(Y), len(Y) // 40
+    folds = np.arange(n) % k == np.arange(k)[:, None]
+    folds = np.vstack([folds, np.isin(np.arange(n), [0, 1])])
+    solution = fit_path(X, Y, 1.0, backend=backend, folds=folds)
+    assert (solution.status == Status.CONVERGED).all()
+    check(solution, X, Y, 1.0, tol=1e-4, folds=folds)
+
+
 @pytest.mark.parametrize("leading", [4, 256])
 @pytest.mark.parametrize("backend", ON_HOST)
 def test_classes_that_share_a_block(backend, leading, monkeypatch):
@@ -204,3 +223,38 @@ def test_bad_input_is_refused_in_one_sentence(case):
 def test_an_unknown_back_end_lists_the_known():
     with pytest.raises(BackendError, match="unknown back end 'abacus'; choose one of auto, numpy, numba"):
         fit_path(X, Y, 1.0, backend="abacus")
+
+
+LARGER_THAN_MEMORY = """
+import resource, sys
+import numpy as np
+from kernels import fit_path, map_idx
+
+def data_bytes():
+    with open("/proc/self/status") as lines:
+        return next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmData"))
+
+X, y = map_idx("X.idx"), np.arange(1_000_000) % 2
+fit_path(X[:50_000], y[:50_000], 1.0, scale=1 / 255, backend=sys.argv[1])
+resource.setrlimit(resource.RLIMIT_DATA, (data_bytes() + X.nbytes * 2 // 3, -1))
+try:
+    np.empty(X.nbytes, np.uint8)
+except MemoryError:
+    print("X does not fit")
+print(fit_path(X, y, 1.0, scale=1 / 255, backend=sys.argv[1], max_iter=3, tol=1e-6).n_iter[0] > 0)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_DATA counts an array's memory on Linux only")
+@pytest.mark.parametrize("backend", [name for name in ON_HOST if name != "numpy"])
+def test_mapped_bytes_that_memory_cannot_hold_are_fitted(backend, tmp_path):
+    with open(tmp_path / "X.idx", "wb") as file:  # the rows behind the first are a hole in the file: zeros
+        file.write(struct.pack(">HBB2I", 0, 0x08, 2, 1_000_000, 300))
+        file.write(np.random.default_rng(0).integers(0, 256, (5_000, 300), dtype=np.uint8).tobytes())
+        file.truncate(12 + 1_000_000 * 300)
+    paths = os.pathsep.join([str(Path(__file__).parents[2]), *sys.path])
+    done = subprocess.run(
+        [sys.executable, "-c", LARGER_THAN_MEMORY, backend],
+        cwd=tmp_path, env=os.environ | {"PYTHONPATH": paths}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert (done.stdout.split("\n")[:2], done.stderr) == (["X does not fit", "True"], "")

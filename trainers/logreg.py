@@ -3,6 +3,7 @@
 The regularization rate is 1 / C of scikit-learn.
 
     python -m trainers.logreg --data-folder data --regularization 0.8
+    torchrun --nproc-per-node 2 -m trainers.logreg --data-folder data   # half of the rows on each process
 """
 
 from __future__ import annotations
@@ -10,14 +11,15 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from kernels import PathSolution, Status, fit_path
+from kernels import PathSolution, Status, fit_path, rows_over_ranks
 from trainers.datasets import Dataset, load_dataset
 from trainers.estimators import LogisticRegression, LogisticRegressionCV
 from trainers.linear_model import PIXEL_SCALE, SEED, LinearModel, write_model
@@ -196,14 +198,28 @@ def warn_unconverged(solution: PathSolution) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Train one model as the walk-through does; ``--help`` lists the flags."""
+    """Train one model as the walk-through does; ``--help`` lists the flags.
+
+    Of several processes that ``torchrun`` started, each fits its share of the images, and the first one
+    prints, records and writes.
+    """
     args = _parser().parse_args(argv)
     check_rates([args.regularization])
     data = load_dataset(args.data_folder)
+    fit = partial(sweep, data, [args.regularization], loss=args.loss, backend=args.backend)
+    with rows_over_ranks() as rank:
+        if rank:
+            fit()
+        else:
+            _record(args, data, fit)
+
+
+def _record(args: argparse.Namespace, data: Dataset, fit: Callable[[], Sweep]) -> None:
+    """Fit, and tell and keep what came out."""
     with start_run(EXPERIMENT, f"train logreg on {data.name}") as run:
         run.log_params(vars(args))
         print(f"training logistic regression, rate {args.regularization:g}, {len(data.X_train)} images")
-        result = sweep(data, [args.regularization], loss=args.loss, backend=args.backend)
+        result = fit()
         metrics = {"regularization rate": args.regularization, "accuracy": float(result.test_accuracy[0])}
         run.log_metrics(metrics)
         facts = {"dataset": data.name, "backend": result.solution.backend, "arguments": vars(args)}

@@ -1,7 +1,8 @@
-"""Progress of long work: a bar on a terminal, plain lines elsewhere."""
+"""Progress of long work: a bar on a terminal, plain lines elsewhere; of many processes the first one tells."""
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -26,7 +27,9 @@ def progress(description: str, total: float | None) -> Iterator[Update]:
     update : call it as ``update(completed, note)``. A terminal shows a bar and the note; elsewhere a
         line appears at most every `PLAIN_INTERVAL_S` seconds, so that logs stay readable.
     """
-    if sys.stderr.isatty():
+    if int(os.environ.get("RANK", "0")):
+        yield lambda completed, note: None
+    elif sys.stderr.isatty():
         with _bar(description, total) as update:
             yield update
     else:

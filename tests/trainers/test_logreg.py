@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from kernels import BackendError, Status, fit_path
+from kernels import BackendError, Status, available_backends, fit_path
+from kernels.backends import is_available
 from trainers.datasets import Dataset, load_dataset
 from trainers.linear_model import MODEL_STEM, LinearModel, write_model
 from trainers.logreg import main, sweep, warn_unconverged
+from trainers.tracking import list_runs
 
 TOLERANCE = 1e-4  # fit_path's default: the largest gradient of the mean objective
 
@@ -183,6 +188,27 @@ def test_the_trainer_runs_as_a_module_without_a_cloud_sdk(project):
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 1 and done.stdout.strip() == "[]"
     assert done.stderr.startswith("error: there is no folder nowhere") and done.stderr.count("\n") == 1
+
+
+@pytest.mark.skipif(not is_available("torch"), reason=available_backends()["torch"])
+def test_two_processes_under_torchrun_train_one_model_and_the_first_tells(digits, project, monkeypatch):
+    monkeypatch.setenv("PAPERSHELL_CACHE", str(project / "cache"))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parents[2]), *sys.path]))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # else torchrun warns that it sets it
+    flags = ["--data-folder", "digits", "--regularization", "0.8", "--loss", "multinomial"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [*torchrun, "-m", "trainers.logreg", *flags]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "training logistic regression, rate 0.8, 1437 images",
+        str({"regularization rate": 0.8, "accuracy": sweep(digits, [0.8]).test_accuracy[0].item()}),
+    ]
+    assert done.stderr == ""
+    model = LinearModel.load(project / "outputs" / f"{MODEL_STEM}.npz")
+    assert gradient(model, digits, penalize_intercept=False) <= TOLERANCE * (1 + 1e-9)
+    if importlib.util.find_spec("mlflow"):
+        assert len(list_runs()) == 1
 
 
 @pytest.mark.mnist

@@ -8,12 +8,10 @@ whatever the products deliver, so the line search sees differences far below flo
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 
 import numba
 import numpy as np
 from scipy.linalg import lapack
-from threadpoolctl import ThreadpoolController
 
 from kernels.backends import cpu_count
 from kernels.logreg.products import FloatEngine, Samples
@@ -167,12 +165,6 @@ def join_sums(Z, pieces, unit, out):
             out[i, c] = z[c] * unit[c]
 
 
-@cache
-def blas_libraries() -> ThreadpoolController:
-    """Return NumPy's and SciPy's BLAS; looking for them takes milliseconds."""
-    return ThreadpoolController().select(user_api="blas")
-
-
 class Engine(FloatEngine):
     """Float32 BLAS products and the fused residual, a block of rows a thread.
 
@@ -191,10 +183,6 @@ class Engine(FloatEngine):
     def map(self, function, items):
         """See `FloatEngine.map`."""
         return self.pool.map(function, items)
-
-    def one_blas_thread(self):
-        """See `FloatEngine.one_blas_thread`."""
-        return blas_libraries().limit(limits=1)
 
     def residual(self, Z, bias, index, shape, fold):
         """Fused: see `FloatEngine.residual`; ``Z`` is overwritten."""

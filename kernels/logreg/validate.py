@@ -110,3 +110,9 @@ def loss(loss: str) -> str:
     if loss not in LOSSES:
         raise ValueError(f"unknown loss {loss!r}; choose one of {', '.join(LOSSES)}")
     return loss
+
+
+def limits(tol: float, max_iter: int) -> None:
+    """Raise ValueError where the iteration could not know when to end."""
+    if not tol >= 0 or not max_iter >= 0:
+        raise ValueError(f"tol and max_iter must be >= 0, got {tol!r} and {max_iter!r}")

@@ -149,6 +149,9 @@ def changed(array: np.ndarray, value) -> np.ndarray:
 
 
 BAD = {
+    "negative tol": ({"tol": -1.0}, "tol and max_iter must be >= 0, got -1.0"),
+    "tol not a number": ({"tol": float("nan")}, "tol and max_iter must be >= 0, got nan"),
+    "negative max_iter": ({"max_iter": -1}, "tol and max_iter must be >= 0"),
     "fewer labels than rows": ({"y": Y[:-1]}, "X has 200 samples but y has shape .199,."),
     "labels in a column": ({"y": Y[:, None]}, "y has shape .200, 1.; pass one label a sample"),
     "a negative label": ({"y": changed(Y, -1)}, "integer labels 0..K-1"),

@@ -104,7 +104,7 @@ class Samples:
 
 @cache
 def blas_libraries(engine: str) -> ThreadpoolController:
-    """Return the BLAS libraries loaded when the module ``engine`` is first used; looking for them takes milliseconds."""
+    """Return the BLAS libraries that the module ``engine`` finds loaded; looking for them takes milliseconds."""
     from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController().select(user_api="blas")

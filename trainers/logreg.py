@@ -19,9 +19,20 @@ import numpy as np
 
 from kernels import PathSolution, Status, fit_path
 from trainers.datasets import Dataset, load_dataset
+from trainers.estimators import LogisticRegression, LogisticRegressionCV
 from trainers.linear_model import PIXEL_SCALE, SEED, LinearModel, write_model
 from trainers.progress import progress
 from trainers.tracking import start_run
+
+__all__ = [
+    "LogisticRegression",
+    "LogisticRegressionCV",
+    "Sweep",
+    "check_rates",
+    "main",
+    "sweep",
+    "warn_unconverged",
+]
 
 EXPERIMENT = "sklearn-mnist"
 

@@ -8,10 +8,12 @@ whatever the products deliver, so the line search sees differences far below flo
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 
 import numba
 import numpy as np
 from scipy.linalg import lapack
+from threadpoolctl import ThreadpoolController
 
 from kernels.backends import cpu_count
 from kernels.logreg.products import FloatEngine, Samples
@@ -150,6 +152,27 @@ def _residual_of_digits(Z, pieces, unit, bias, y, weight, ovr, unit_out, D, loss
             D[i, c] = q[c]
 
 
+@_jit
+def join_sums(Z, pieces, unit, out):
+    """Set ``out`` (n, C) float32 to the numbers that sums of digits ``Z`` (n, pieces * C) int32 make."""
+    columns = unit.size
+    z = np.empty(columns)
+    for i in range(Z.shape[0]):
+        for c in range(columns):
+            z[c] = Z[i, c]
+        for s in range(1, pieces):
+            for c in range(columns):
+                z[c] = z[c] * 256.0 + Z[i, s * columns + c]
+        for c in range(columns):
+            out[i, c] = z[c] * unit[c]
+
+
+@cache
+def blas_libraries() -> ThreadpoolController:
+    """Return NumPy's and SciPy's BLAS; looking for them takes milliseconds."""
+    return ThreadpoolController().select(user_api="blas")
+
+
 class Engine(FloatEngine):
     """Float32 BLAS products and the fused residual, a block of rows a thread.
 
@@ -168,6 +191,10 @@ class Engine(FloatEngine):
     def map(self, function, items):
         """See `FloatEngine.map`."""
         return self.pool.map(function, items)
+
+    def one_blas_thread(self):
+        """See `FloatEngine.one_blas_thread`."""
+        return blas_libraries().limit(limits=1)
 
     def residual(self, Z, bias, index, shape, fold):
         """Fused: see `FloatEngine.residual`; ``Z`` is overwritten."""

@@ -121,17 +121,28 @@ class IntegerEngine(on_numba.Engine):
     def project(self, V, step=1):
         """See `FloatEngine.project`; with 16 bits of ``V`` relative to each column's largest."""
         W, bias = self.columns(V.T[None])
-        digits, unit = split_digits(W.T, PROJECTION_PIECES)
+        return self.multiply(W.T, PROJECTION_PIECES, step) + bias.astype(np.float32)
+
+    def multiply(self, W: np.ndarray, pieces: int, step: int = 1) -> np.ndarray:
+        """Return every ``step``-th row of raw bytes times ``W`` (P, C) float64, as (n, C) float32.
+
+        The sums are exact; what is rounded is ``W``, to ``pieces`` digits, and the result.
+        """
+        digits, unit = split_digits(W, pieces)
         weights = torch.from_numpy(digits)
 
         def block(index: slice) -> np.ndarray:
             Z = torch._int_mm(self.bytes[index], weights).numpy()
-            return (join_digits(Z, PROJECTION_PIECES) * unit + bias).astype(np.float32)
+            out = np.empty((len(Z), unit.size), np.float32)
+            on_numba.join_sums(Z, pieces, unit, out)
+            return out
 
         return np.concatenate(list(self.map(block, self.blocks(digits.shape[1] * 4, step))))
 
-    def covariance(self, index):
-        """See `FloatEngine.covariance`; from the exact Gram matrix."""
+    def covariance(self, index, share):
+        """See `FloatEngine.covariance`; from the exact Gram matrix where the rows weigh the same."""
+        if np.ptp(share):
+            return super().covariance(index, share)
         rows, scale = self.X[index], self.samples.scale
         mean = rows.mean(axis=0, dtype=np.float64) * float(self.samples.fit_intercept)
         return (integer_gram(rows) / len(rows) - np.outer(mean, mean)) * scale**2, mean * scale

@@ -103,15 +103,13 @@ def fit_path(
     samples = Samples(X, validate.labels(y, len(X)), weight, int(np.max(y)) + 1,
                       validate.loss(loss), validate.scale(scale), bool(fit_intercept))  # fmt: skip
     name = choose_backend(samples, weight.shape[0] * rates.size) if backend == "auto" else backend
-    from threadpoolctl import threadpool_limits
-
     engine = backends.implementation("logreg", name).Engine(samples)
     fold, rate = (axis.ravel() for axis in np.indices((weight.shape[0], rates.size)))
     start = starting_point(warm_start, fold.size, engine)
     ridge = np.repeat((rates[rate] / unit[fold])[:, None], engine.width, axis=1)
     if fit_intercept and not penalize_intercept:
         ridge[:, -1] = 0.0
-    with threadpool_limits(1, user_api="blas"):  # the engines bring their own threads
+    with engine.one_blas_thread():
         solution = solve_in_batches(engine, start, fold, ridge, tol, max_iter, callback)
     shape = (rates.size,) if folds is None else (weight.shape[0], rates.size)
     return pack(solution, samples, (unit * weight.sum(axis=1))[fold], shape, name)

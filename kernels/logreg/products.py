@@ -16,6 +16,7 @@ one operand is a byte already, which saves its splitting.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
@@ -170,6 +171,10 @@ class FloatEngine:
         """Apply ``function`` to ``items``, in order; engines with threads use them here."""
         return map(function, items)
 
+    def one_blas_thread(self) -> AbstractContextManager:
+        """Return a context in which BLAS leaves the cores to this engine's threads, if it has some."""
+        return nullcontext()
+
     def total(self, function: Callable[[slice], tuple[Array, ...]], blocks: list[slice]) -> list[Array]:
         """Return the sums of what ``function`` returns for each block; every thread adds up its own."""
         shares = [blocks[worker :: self.threads] for worker in range(min(self.threads, len(blocks)))]
@@ -249,18 +254,20 @@ class FloatEngine:
         """Return every ``step``-th sample in the coordinates ``V`` (P + 1, Q)."""
         return Candidates(self.xp, self.project(V, step))
 
-    def covariance(self, index: slice | np.ndarray) -> tuple[Array, Array]:
-        """Return the mean of x x' (P, P) about the features' mean (P,) and that mean, over the rows ``index``."""
+    def covariance(self, index: slice | np.ndarray, share: np.ndarray) -> tuple[Array, Array]:
+        """Return the mean of x x' (P, P) about the features' mean (P,) and that mean; see `centred`."""
         xp = self.xp
-        X, mean = self.centred(index)
-        X = xp.astype(X, xp.float32)
-        return xp.astype(X.T @ X, xp.float64) / X.shape[0], mean
+        X, mean = self.centred(index, share)
+        X = xp.astype(X * xp.sqrt(self.array(share))[:, None], xp.float32)
+        return xp.astype(X.T @ X, xp.float64), mean
 
-    def centred(self, index: slice | np.ndarray) -> tuple[Array, Array]:
-        """Return the scaled rows (n, P) less their mean (P,) in float64, and the mean: zero without an intercept."""
-        xp = self.xp
-        X = self.rows(index, xp.float64) * self.samples.scale
-        mean = xp.mean(X, axis=0) * float(self.samples.fit_intercept)
+    def centred(self, index: slice | np.ndarray, share: np.ndarray) -> tuple[Array, Array]:
+        """Return the scaled rows ``index`` (n, P) less their mean (P,) in float64, and the mean.
+
+        ``share`` (n,) are the rows' weights in the mean, which sum to one; without an intercept it is zero.
+        """
+        X = self.rows(index, self.xp.float64) * self.samples.scale
+        mean = self.array(share) @ X * float(self.samples.fit_intercept)
         return X - mean, mean
 
     def inverse(self, matrix: Array) -> Array:

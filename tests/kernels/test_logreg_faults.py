@@ -16,6 +16,7 @@ MANY, MANY_Y = blobs(600, 8, 200, seed=2)
 SCALES = np.repeat([1.0, 1e8, 1e-8], (4, 3, 3))
 SEPARABLE = np.c_[0.01 * X, 5 * np.eye(3)[Y]]
 FEW, FEW_Y = blobs(20, 60)
+LOUD, LOUD_Y = blobs(6, 60, 2, seed=11)
 
 HARD = {
     "separable": (SEPARABLE, Y, [0.0], {}),
@@ -25,6 +26,7 @@ HARD = {
     "columns of very different scale": (X * SCALES, Y, RATES, {}),
     "far from the origin": (X + 1e6, Y, [0.0, 1.0], {}),
     "more features than rows": (FEW, FEW_Y, RATES, {}),
+    "large features, few rows": (1e3 * LOUD, LOUD_Y, [1e-5, 1e-3, 1e-2], {}),
     "features beyond the dual path": (WIDE, WIDE_Y, [1e-3, 100.0], {}),
     "two rows": (np.array([[0.0, 1.0], [1.0, 3.0]]), np.array([0, 1]), RATES, {}),
     "200 classes": (MANY, MANY_Y, [1e-3, 1.0], {}),

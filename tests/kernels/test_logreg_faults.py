@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_matrix
 
 from kernels import BackendError, Status, fit_path
 from kernels.logreg import coordinates, precondition
@@ -151,6 +152,8 @@ def changed(array: np.ndarray, value) -> np.ndarray:
 
 
 BAD = {
+    "rates that are words": ({"l2": ["a"]}, "l2 must be a number or a list of rates, got"),
+    "sparse features": ({"X": csr_matrix(X)}, "X is sparse; pass a dense array"),
     "negative tol": ({"tol": -1.0}, "tol and max_iter must be >= 0, got -1.0"),
     "tol not a number": ({"tol": float("nan")}, "tol and max_iter must be >= 0, got nan"),
     "negative max_iter": ({"max_iter": -1}, "tol and max_iter must be >= 0"),

@@ -25,6 +25,10 @@ class CheckpointError(ValueError):
     """A checkpoint cannot be continued; the message names it and says why."""
 
 
+class DivergenceError(RuntimeError):
+    """A loss is not finite any more; the message says where. What was saved before is good."""
+
+
 @contextmanager
 def write_atomic(path: Path) -> Iterator[BinaryIO]:
     """Open a file that takes the place of ``path`` when the block ends, complete, or never.

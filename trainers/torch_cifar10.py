@@ -26,7 +26,16 @@ from torch import nn
 
 from kernels import normalize
 from kernels.convnet import IMAGE_SHAPE, Sgd, named, sgd
-from trainers.checkpoint import CheckpointError, manifest, read_state, write_atomic, write_json, write_state
+from trainers.arguments import positive
+from trainers.checkpoint import (
+    CheckpointError,
+    DivergenceError,
+    manifest,
+    read_state,
+    write_atomic,
+    write_json,
+    write_state,
+)
 from trainers.cifar10 import CLASS_NAMES
 from trainers.datasets import Dataset, read_cifar10, resolve
 from trainers.processes import Processes, open_processes
@@ -37,10 +46,6 @@ EXPERIMENT = "day1-experiment-train"
 MODEL_NAME = "cifar10-net"
 MODEL_STEM = "cifar10_net"
 STEPS_A_CALL = 500  # so often the progress bar moves
-
-
-class DivergenceError(RuntimeError):
-    """A loss is not finite any more; the message names the batch."""
 
 
 class Net(nn.Module):
@@ -317,27 +322,20 @@ def _finish(training: Training, data: Dataset, args: argparse.Namespace, run: An
         print(f"registered {model.name}, id {model.id}, version {model.version}")
 
 
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
-    return value
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("torch-cifar10", description="Train the CIFAR-10 walk-through's network.")
     add = parser.add_argument
     add("--data-folder", default="cifar10", help="folder of CIFAR-10's .bin files, or cifar10 (default)")
-    add("--epochs", type=_positive, default=2, help="(default: 2)")
-    add("--batch-size", type=_positive, default=4, help="images a step, on each process (default: 4)")
+    add("--epochs", type=positive, default=2, help="(default: 2)")
+    add("--batch-size", type=positive, default=4, help="images a step, on each process (default: 4)")
     add("--learning-rate", type=float, default=0.001, help="(default: 0.001)")
     add("--momentum", type=float, default=0.9, help="(default: 0.9)")
     add("--zero-to-one", action="store_true", help="scale pixels to 0..1 instead of -1..1")
     add("--seed", type=int, default=0, help="of weights and order (default: 0)")
-    add("--seeds", type=_positive, default=1, help="train so many networks at once, seed by seed (default: 1)")
+    add("--seeds", type=positive, default=1, help="train so many networks at once, seed by seed (default: 1)")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(default: auto)")
-    add("--print-every", type=_positive, default=2000, help="batches (default: 2000)")
-    add("--checkpoint-every", type=_positive, default=2000, help="batches (default: 2000)")
+    add("--print-every", type=positive, default=2000, help="batches (default: 2000)")
+    add("--checkpoint-every", type=positive, default=2000, help="batches (default: 2000)")
     add("--resume", action="store_true", help="go on from the checkpoint in --out, if there is one")
     add("--out", default="outputs", help="folder for model and checkpoint (default: outputs)")
     return parser

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kernels import normalize
-from trainers.arguments import positive
+from trainers.arguments import SEED, positive
 from trainers.checkpoint import (
     CheckpointError,
     DivergenceError,
@@ -280,7 +280,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--second-layer-neurons", type=positive, default=100, help="(default: 100)")
     add("--learning-rate", type=float, default=0.001, help="(default: 0.001)")
     add("--epochs", type=positive, default=20, help="(default: 20)")
-    add("--seed", type=int, default=0, help="of weights and order (default: 0)")
+    add("--seed", type=int, default=SEED, help=f"of weights and order (default: {SEED})")
     add("--reference-fit", action="store_true", help="train with Keras's own fit, which is slower")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(default: auto)")
     add("--checkpoint-every", type=positive, default=1, help="epochs (default: 1)")

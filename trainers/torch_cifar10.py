@@ -26,7 +26,7 @@ from torch import nn
 
 from kernels import normalize
 from kernels.convnet import IMAGE_SHAPE, Sgd, named, sgd
-from trainers.arguments import positive
+from trainers.arguments import SEED, positive
 from trainers.checkpoint import (
     CheckpointError,
     DivergenceError,
@@ -74,7 +74,7 @@ class Recipe:
     learning_rate: float = 0.001
     momentum: float = 0.9
     batch_size: int = 4
-    seed: int = 0
+    seed: int = SEED
     seeds: int = 1
     zero_to_one: bool = False
 
@@ -331,7 +331,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--learning-rate", type=float, default=0.001, help="(default: 0.001)")
     add("--momentum", type=float, default=0.9, help="(default: 0.9)")
     add("--zero-to-one", action="store_true", help="scale pixels to 0..1 instead of -1..1")
-    add("--seed", type=int, default=0, help="of weights and order (default: 0)")
+    add("--seed", type=int, default=SEED, help=f"of weights and order (default: {SEED})")
     add("--seeds", type=positive, default=1, help="train so many networks at once, seed by seed (default: 1)")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(default: auto)")
     add("--print-every", type=positive, default=2000, help="batches (default: 2000)")

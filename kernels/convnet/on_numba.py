@@ -304,13 +304,15 @@ class Sgd:
 
     def __init__(self, params, velocity, images, labels, levels, learning_rate, momentum, reduce):
         self._params, self._velocity = params.copy(), velocity.copy()
-        self._data = (images.reshape(-1, 3, _SIDE1 * _SIDE1), labels.astype(np.uint8), levels)
+        pixels = np.ascontiguousarray(images).reshape(-1, 3, _SIDE1 * _SIDE1)
+        self._data = (pixels, labels.astype(np.uint8), np.ascontiguousarray(levels))
         self._rates = (np.float32(learning_rate), np.float32(momentum))
         self._reduce = reduce
 
     def run(self, order: np.ndarray) -> np.ndarray:
         """See `kernels.convnet.Sgd.run`."""
         check_order(order, len(self._params), len(self._data[0]))
+        order = np.ascontiguousarray(order)  # one compiled version serves all
         losses = np.full(order.shape[:2], np.nan, np.float32)
         if self._reduce:
             self._run_together(order, losses)

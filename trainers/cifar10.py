@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 import tarfile
+import zlib
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -103,7 +104,7 @@ def unpack(archive: Path) -> None:
                 if member.isreg() and name in wanted:
                     _copy(tar, member, archive.with_name(name))
                     wanted.remove(name)
-    except (tarfile.TarError, EOFError, OSError) as error:
+    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
         if isinstance(error, OSError) and error.errno:
             raise
         raise Cifar10Error(f"{archive} is damaged ({error}); remove it and fetch it again") from error

@@ -60,9 +60,10 @@ def write_state(path: Path, arrays: Mapping[str, np.ndarray], settings: Mapping[
     OSError
         It could not be written, for want of space say; an older ``path`` is still whole.
     """
+    stored: dict[str, Any] = {**arrays, "settings": np.array(_settings_json(settings))}
     try:
         with write_atomic(path) as file:
-            np.savez(file, **arrays, settings=np.array(_settings_json(settings)))
+            np.savez(file, **stored)
     except OSError as error:
         reason = error.strerror or error
         raise OSError(f"{path} could not be saved ({reason}); what was saved before is untouched") from error
@@ -111,7 +112,16 @@ def manifest(**facts: Any) -> dict[str, Any]:
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "versions": _versions(
-            "papershell", "numpy", "numba", "scikit-learn", "torch", "keras", "tensorflow-cpu", "tensorflow", "jax", "cupy-cuda12x"
+            "papershell",
+            "numpy",
+            "numba",
+            "scikit-learn",
+            "torch",
+            "keras",
+            "tensorflow-cpu",
+            "tensorflow",
+            "jax",
+            "cupy-cuda12x",
         ),
         **facts,
     }

@@ -81,10 +81,14 @@ def find_files(folder: Path) -> tuple[list[Path], Path] | None:
     if not found:
         return None
     if len(found) > 1:
-        raise Cifar10Error(f"{folder} holds CIFAR-10 more than once; name one of {', '.join(map(str, found))}")
+        raise Cifar10Error(
+            f"{folder} holds CIFAR-10 more than once; name one of {', '.join(map(str, found))}"
+        )
     ((parent, present),) = found.items()
     if missing := sorted(names - present):
-        raise Cifar10Error(f"{parent} lacks {', '.join(missing)}; `papershell data fetch cifar10` gets all six")
+        raise Cifar10Error(
+            f"{parent} lacks {', '.join(missing)}; `papershell data fetch cifar10` gets all six"
+        )
     return [parent / name for name in TRAIN_FILES], parent / TEST_FILE
 
 

@@ -61,13 +61,17 @@ def load_keras(device: str = "auto") -> Any:
     backend = os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # no remarks on CPU features
     if missing := [name for name in ("keras", backend) if importlib.util.find_spec(name) is None]:
-        raise DeviceError(f"{' and '.join(missing)} not installed; pip install 'papershell[keras]' adds Keras on TensorFlow")
+        raise DeviceError(
+            f"{' and '.join(missing)} not installed; pip install 'papershell[keras]' adds Keras on TensorFlow"
+        )
     if device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
     import keras
 
     if device == "cuda" and not _gpus(backend):
-        raise DeviceError(f"Keras on {backend} sees no GPU, and --device cuda asks for one; leave it out to use the CPU")
+        raise DeviceError(
+            f"Keras on {backend} sees no GPU, and --device cuda asks for one; leave it out to use the CPU"
+        )
     return keras
 
 
@@ -111,7 +115,8 @@ class Training:
     """
 
     def __init__(self, data: Dataset, args: argparse.Namespace):
-        self.args, self.history = args, {"loss": [], "accuracy": []}
+        self.args = args
+        self.history: dict[str, list[float]] = {"loss": [], "accuracy": []}
         self.X, self.y = normalize(data.X_train), data.y_train.astype(np.int32)
         self.model = build(self.X.shape[1], int(self.y.max()) + 1, args)
         self._epoch = self._fit if args.reference_fit else self._open()
@@ -157,8 +162,15 @@ class Training:
     def _settings(self) -> dict[str, Any]:
         import keras
 
-        flags = ("first_layer_neurons", "second_layer_neurons", "batch_size", "learning_rate", "seed", "reference_fit")
-        facts = {"model": MODEL_NAME, "Keras back end": keras.backend.backend(), "data": zlib.crc32(self.X)}
+        flags = (
+            "first_layer_neurons",
+            "second_layer_neurons",
+            "batch_size",
+            "learning_rate",
+            "seed",
+            "reference_fit",
+        )
+        facts = {"model": MODEL_NAME, "Keras back end": keras.backend.backend(), "data": zlib.crc32(self.X.data)}
         return facts | {name: getattr(self.args, name) for name in flags}
 
     def save(self, path: Path) -> None:
@@ -244,7 +256,10 @@ def _train(training: Training, args: argparse.Namespace, run: Any) -> float:
         while training.epoch < args.epochs:
             logs = training.advance()
             run.log_metrics(logs, step=training.epoch)
-            print(f"epoch {training.epoch:2}/{args.epochs}: loss {logs['loss']:.4f}, accuracy {logs['accuracy']:.4f}", flush=True)
+            print(
+                f"epoch {training.epoch:2}/{args.epochs}: loss {logs['loss']:.4f}, accuracy {logs['accuracy']:.4f}",
+                flush=True,
+            )
             update(training.epoch, f"loss {logs['loss']:.4f}")
             if training.epoch % args.checkpoint_every == 0 or training.epoch == args.epochs:
                 training.save(checkpoint)
@@ -261,8 +276,14 @@ def _finish(training: Training, data: Dataset, args: argparse.Namespace, run: An
     picture = Path(args.out) / "accuracy_vs_loss.png"
     draw_history(picture, **{name: np.array(values) for name, values in training.history.items()})
     run.log_artifact(picture)
-    facts = {"dataset": data.name, "keras_backend": os.environ["KERAS_BACKEND"], "seconds": seconds}
-    facts |= {"arguments": vars(args), "history": training.history} | metrics
+    facts = {
+        "dataset": data.name,
+        "keras_backend": os.environ["KERAS_BACKEND"],
+        "seconds": seconds,
+        "arguments": vars(args),
+        "history": training.history,
+        **metrics,
+    }
     files = write_model(Path(args.out) / MODEL_FOLDER, training.model, facts)
     model = run.register_model(MODEL_NAME, files)
     for path in (*files, picture):

@@ -61,7 +61,9 @@ def open_processes(device: str) -> Iterator[Processes]:
         ``cuda`` was asked for and there is none.
     """
     if device == "cuda" and not has_cuda():
-        raise DeviceError("no CUDA device is here, and --device cuda asks for one; leave it out to use the CPU")
+        raise DeviceError(
+            "no CUDA device is here, and --device cuda asks for one; leave it out to use the CPU"
+        )
     on_gpu = device != "cpu" and has_cuda()
     rank, count = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     if on_gpu:

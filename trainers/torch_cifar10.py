@@ -123,7 +123,7 @@ class Training:
     @property
     def settings(self) -> dict[str, Any]:
         """What a checkpoint must have been made with to be continued here."""
-        facts = {"model": MODEL_NAME, "processes": self.processes.count, "data": zlib.crc32(self.images)}
+        facts = {"model": MODEL_NAME, "processes": self.processes.count, "data": zlib.crc32(self.images.data)}
         return facts | asdict(self.recipe)
 
     def advance(self, stop: int) -> None:
@@ -199,7 +199,10 @@ def classify(net: Net, images: np.ndarray, levels: np.ndarray) -> np.ndarray:
     """Return the class of each image: (N,) int64, for ``images`` (N, 3, 32, 32) uint8."""
     table = torch.from_numpy(levels)
     with torch.inference_mode():
-        batches = [net(table[torch.from_numpy(part).int()]) for part in np.array_split(images, len(images) // 500 + 1)]
+        batches = [
+            net(table[torch.from_numpy(part).int()])
+            for part in np.array_split(images, len(images) // 500 + 1)
+        ]
         return torch.cat(batches).argmax(1).numpy()
 
 
@@ -217,7 +220,9 @@ def predict(path: Path, images: np.ndarray) -> np.ndarray:
     """
     planes = np.moveaxis(images, 3, 1) if images.shape[1:] == (32, 32, 3) else images
     if planes.shape[1:] != IMAGE_SHAPE:
-        raise ValueError(f"the model wants colour images of 32 x 32 pixels, these are of shape {images.shape[1:]}")
+        raise ValueError(
+            f"the model wants colour images of 32 x 32 pixels, these are of shape {images.shape[1:]}"
+        )
     with open(path, "rb") as file:
         try:
             with np.load(file, allow_pickle=False) as arrays:
@@ -226,7 +231,9 @@ def predict(path: Path, images: np.ndarray) -> np.ndarray:
             (net := Net()).load_state_dict(stored)
         except Exception as error:  # zipfile, NumPy and torch raise a dozen types on damaged files
             reason = " ".join(str(error).split())
-            raise ValueError(f"{path} is not a model that papershell wrote ({reason}); train it again") from error
+            raise ValueError(
+                f"{path} is not a model that papershell wrote ({reason}); train it again"
+            ) from error
     return classify(net, np.ascontiguousarray(planes), levels)
 
 
@@ -299,7 +306,9 @@ def _finish(training: Training, data: Dataset, args: argparse.Namespace, run: An
     nets = training.nets()
     hits = np.stack([classify(net, images, levels) == data.y_test for net in nets])
     accuracy = hits.mean(axis=1)
-    spread = f" ({accuracy.min():.4f} to {accuracy.max():.4f} over {len(nets)} seeds)" if len(nets) > 1 else ""
+    spread = (
+        f" ({accuracy.min():.4f} to {accuracy.max():.4f} over {len(nets)} seeds)" if len(nets) > 1 else ""
+    )
     print(f"accuracy on {len(images):,} test images: {accuracy.mean():.4f}{spread}")
     for label, name in enumerate(CLASS_NAMES):
         of_class = hits[:, data.y_test == label]
@@ -323,7 +332,9 @@ def _finish(training: Training, data: Dataset, args: argparse.Namespace, run: An
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("torch-cifar10", description="Train the CIFAR-10 walk-through's network.")
+    parser = argparse.ArgumentParser(
+        "torch-cifar10", description="Train the CIFAR-10 walk-through's network."
+    )
     add = parser.add_argument
     add("--data-folder", default="cifar10", help="folder of CIFAR-10's .bin files, or cifar10 (default)")
     add("--epochs", type=positive, default=2, help="(default: 2)")

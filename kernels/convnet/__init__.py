@@ -80,9 +80,7 @@ def sgd(
     _check(params, velocity, images, labels, levels)
     name = ("torch" if has_cuda() else "numba") if backend == "auto" else backend
     opened = implementation("convnet", name).Sgd
-    return opened(
-        params, velocity, images, labels, levels, float(learning_rate), float(momentum), reduce
-    )
+    return opened(params, velocity, images, labels, levels, float(learning_rate), float(momentum), reduce)
 
 
 def _check(

@@ -132,5 +132,11 @@ class _explained:
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         if isinstance(error, torch.OutOfMemoryError):
-            report = " ".join(str(error).split()).removeprefix("CUDA out of memory. ").split(" Of the allocated")[0]
-            raise BackendError(f"the GPU's memory is full ({report}); train fewer networks at once") from error
+            report = (
+                " ".join(str(error).split())
+                .removeprefix("CUDA out of memory. ")
+                .split(" Of the allocated")[0]
+            )
+            raise BackendError(
+                f"the GPU's memory is full ({report}); train fewer networks at once"
+            ) from error

@@ -27,7 +27,9 @@ def _runs(name: str):
             trainer = importlib.import_module(f"trainers.{name.replace('-', '_')}")
         except ModuleNotFoundError as error:
             extra = name.partition("-")[0]
-            raise RuntimeError(f"{error.name} is not installed; pip install 'papershell[{extra}]' adds it") from error
+            raise RuntimeError(
+                f"{error.name} is not installed; pip install 'papershell[{extra}]' adds it"
+            ) from error
         trainer.main(context.args)
 
     return train

@@ -46,7 +46,9 @@ class Reference(torch.nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.conv1, self.conv2 = torch.nn.Conv2d(3, 6, 5), torch.nn.Conv2d(6, 16, 5)
-        self.fc1, self.fc2, self.fc3 = (torch.nn.Linear(*shape) for shape in ((400, 120), (120, 84), (84, 10)))
+        self.fc1, self.fc2, self.fc3 = (
+            torch.nn.Linear(*shape) for shape in ((400, 120), (120, 84), (84, 10))
+        )
 
     def forward(self, x):
         pool, relu = torch.nn.functional.max_pool2d, torch.nn.functional.relu
@@ -156,7 +158,13 @@ def test_averaged_gradients_of_two_halves_are_the_gradient_of_the_whole(data, ba
 
 
 def wrong(data, **changes):
-    given = dict(zip(("params", "velocity", "images", "labels", "levels"), (initial(1), initial(1), *data, LEVELS), strict=True))
+    given = dict(
+        zip(
+            ("params", "velocity", "images", "labels", "levels"),
+            (initial(1), initial(1), *data, LEVELS),
+            strict=True,
+        )
+    )
     return sgd(**given | changes, **RATES, backend="numba")
 
 

@@ -170,7 +170,11 @@ class Training:
             "seed",
             "reference_fit",
         )
-        facts = {"model": MODEL_NAME, "Keras back end": keras.backend.backend(), "data": zlib.crc32(self.X.data)}
+        facts = {
+            "model": MODEL_NAME,
+            "Keras back end": keras.backend.backend(),
+            "data": zlib.crc32(self.X.data),
+        }
         return facts | {name: getattr(self.args, name) for name in flags}
 
     def save(self, path: Path) -> None:

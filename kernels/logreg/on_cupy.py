@@ -11,4 +11,4 @@ class Engine(FloatEngine):
     def __init__(self, samples: Samples):
         from array_api_compat import cupy
 
-        super().__init__(samples, cupy, "float32")
+        super().__init__(samples, cupy)

@@ -48,72 +48,84 @@ def _exp(x):
     return p * np.int64((np.int64(n) + 1023) << 52).view(np.float64)
 
 
+# Columns stand class by class, c = k * A + m, so that a loop over the problems m fills vectors.
+
+
 @_inline
-def _softmax_row(z, label, weight, fold, n_classes, loss):
-    """Turn one row's logits ``z`` (M*K,) into its residuals, adding to ``loss`` (M,)."""
-    for m in range(fold.size):
-        first = m * n_classes
-        top = z[first]
-        for c in range(first + 1, first + n_classes):
-            top = max(top, z[c])
-        for c in range(first, first + n_classes):
-            z[c] -= top
-        loss[m] -= weight[fold[m]] * z[first + label]
+def _softmax_row(z, label, weight, loss, top, total):
+    """Turn one row's logits ``z`` (K*A,) into its residuals, adding to ``loss`` (A,); ``top``, ``total`` are room."""
+    A, K = weight.size, z.size // weight.size
+    for m in range(A):
+        top[m] = z[m]
+        total[m] = 0.0
+    for k in range(1, K):
+        for m in range(A):
+            top[m] = max(top[m], z[k * A + m])
+    for k in range(K):
+        for m in range(A):
+            z[k * A + m] -= top[m]
+    for m in range(A):
+        loss[m] -= weight[m] * z[label * A + m]
     for c in range(z.size):
         z[c] = _exp(z[c])
-    for m in range(fold.size):
-        first = m * n_classes
-        total = 0.0
-        for c in range(first, first + n_classes):
-            total += z[c]
-        w = weight[fold[m]]
-        loss[m] += w * np.log(total)
-        factor = w / total
-        for c in range(first, first + n_classes):
-            z[c] *= factor
-        z[first + label] -= w
+    for k in range(K):
+        for m in range(A):
+            total[m] += z[k * A + m]
+    for m in range(A):
+        loss[m] += weight[m] * np.log(total[m])
+        top[m] = weight[m] / total[m]
+    for k in range(K):
+        for m in range(A):
+            z[k * A + m] *= top[m]
+    for m in range(A):
+        z[label * A + m] -= weight[m]
 
 
 @_inline
-def _sigmoid_row(z, label, weight, fold, n_classes, loss):
+def _sigmoid_row(z, label, weight, loss, value, product):
     """The same for one-vs-rest: K sigmoids of each problem."""
-    for m in range(fold.size):
-        first = m * n_classes
-        w = weight[fold[m]]
-        value, product = -z[first + label], 1.0
-        for c in range(first, first + n_classes):
-            e = _exp(-abs(z[c]))
-            value += max(z[c], 0.0)
-            product *= 1.0 + e  # one logarithm a row instead of one a class
-            if product > 1e290:
-                value += np.log(product)
-                product = 1.0
-            z[c] = w * (1.0 if z[c] >= 0.0 else e) / (1.0 + e)
-        loss[m] += w * (value + np.log(product))
-        z[first + label] -= w
+    A, K = weight.size, z.size // weight.size
+    for m in range(A):
+        value[m] = -z[label * A + m]
+        product[m] = 1.0
+    for k in range(K):
+        for m in range(A):
+            logit = z[k * A + m]
+            e = _exp(-abs(logit))
+            value[m] += max(logit, 0.0)
+            product[m] *= 1.0 + e
+            z[k * A + m] = weight[m] * (1.0 if logit >= 0.0 else e) / (1.0 + e)
+        if k % 512 == 511:  # the product of so many factors below 2 is still finite
+            for m in range(A):
+                value[m] += np.log(product[m])
+                product[m] = 1.0
+    for m in range(A):
+        loss[m] += weight[m] * (value[m] + np.log(product[m]))
+        z[label * A + m] -= weight[m]
 
 
 @_jit
-def _residual_of_floats(Z, bias, y, weight, fold, n_classes, ovr, loss, total):
+def _residual_of_floats(Z, bias, y, weight, ovr, loss, total):
     """Overwrite logits ``Z`` (n, C) with residuals; add to ``loss`` (A,) and to their sums ``total`` (C,)."""
-    z = np.empty(bias.size)
+    z, room, more = np.empty(bias.size), np.empty(loss.size), np.empty(loss.size)
     for i in range(Z.shape[0]):
         for c in range(z.size):
             z[c] = Z[i, c] + bias[c]
         if ovr:
-            _sigmoid_row(z, y[i], weight[:, i], fold, n_classes, loss)
+            _sigmoid_row(z, y[i], weight[i], loss, room, more)
         else:
-            _softmax_row(z, y[i], weight[:, i], fold, n_classes, loss)
+            _softmax_row(z, y[i], weight[i], loss, room, more)
         for c in range(z.size):
             Z[i, c] = z[c]
             total[c] += z[c]
 
 
 @_jit
-def _residual_of_digits(Z, pieces, unit, bias, y, weight, fold, n_classes, ovr, unit_out, D, loss, total):
+def _residual_of_digits(Z, pieces, unit, bias, y, weight, ovr, unit_out, D, loss, total):
     """The same from digit sums ``Z`` (n, pieces * C) int32 to the residuals' digits ``D``, int8 of that shape."""
     columns, inverse = bias.size, 1.0 / unit_out
     z, q = np.empty(columns), np.empty(columns, np.int64)
+    room, more = np.empty(loss.size), np.empty(loss.size)
     for i in range(Z.shape[0]):
         for c in range(columns):
             z[c] = Z[i, c]
@@ -123,9 +135,9 @@ def _residual_of_digits(Z, pieces, unit, bias, y, weight, fold, n_classes, ovr, 
         for c in range(columns):
             z[c] = z[c] * unit[c] + bias[c]
         if ovr:
-            _sigmoid_row(z, y[i], weight[:, i], fold, n_classes, loss)
+            _sigmoid_row(z, y[i], weight[i], loss, room, more)
         else:
-            _softmax_row(z, y[i], weight[:, i], fold, n_classes, loss)
+            _softmax_row(z, y[i], weight[i], loss, room, more)
         for c in range(columns):
             total[c] += z[c]
             q[c] = np.int64(np.rint(z[c] * inverse))
@@ -146,8 +158,9 @@ class Engine(FloatEngine):
     """
 
     def __init__(self, samples: Samples):
-        super().__init__(samples, np, "float32")
-        self.pool = ThreadPoolExecutor(cpu_count(), initializer=self.start_thread)
+        super().__init__(samples, np)
+        self.threads = cpu_count()
+        self.pool = ThreadPoolExecutor(self.threads, initializer=self.start_thread)
 
     def start_thread(self) -> None:
         """Prepare a thread of the pool."""
@@ -159,8 +172,8 @@ class Engine(FloatEngine):
     def residual(self, Z, bias, index, shape, fold):
         """Fused: see `FloatEngine.residual`; ``Z`` is overwritten."""
         loss, total = np.zeros(shape[0]), np.zeros(bias.size)
-        y, weight, ovr = self.y[index], self.weight[:, index], self.samples.loss == "ovr"
-        _residual_of_floats(Z, bias, y, weight, fold, shape[1], ovr, loss, total)
+        y, weight, ovr = self.y[index], self.weight[index][:, fold], self.samples.loss == "ovr"
+        _residual_of_floats(Z, bias, y, weight, ovr, loss, total)
         return loss, Z, total
 
     def inverse(self, matrix: np.ndarray) -> np.ndarray:

@@ -8,22 +8,20 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
-from kernels.backends import has_matrix_units
+from kernels.backends import BackendError, has_matrix_units
 from kernels.logreg import on_numba
 from kernels.logreg.products import (
     LARGEST_INTEGER_SUM,
+    Candidates,
     FloatEngine,
+    Grade,
     Samples,
-    add_up,
     join_digits,
     largest_fixed_point,
     split_digits,
 )
 
-FLOAT32_PIECES = 3
-FLOAT64_PIECES = 6
 PROJECTION_PIECES = 2
-VECTOR = 16  # columns that one vector instruction fills; oneDNN is slower on widths between
 
 
 @cache
@@ -48,8 +46,24 @@ def integer_products_are_exact() -> bool:
     return exact and np.array_equal(transposed[:, 0], X.astype(np.int64).sum(axis=0) * -128)
 
 
+class ByteCandidates(Candidates):
+    """Candidates rounded to bytes, each coordinate relative to its largest; their Gram matrices are exact."""
+
+    def __init__(self, rows: np.ndarray):
+        super().__init__(np, rows)
+        self.unit = np.maximum(np.abs(rows).max(axis=0), np.finfo(np.float32).tiny) / 127.0
+        self.bytes = np.rint(rows / self.unit).astype(np.int8)
+
+    def gram(self, index: np.ndarray) -> np.ndarray:
+        """See `Candidates.gram`."""
+        drawn = torch.from_numpy(self.bytes[index])
+        return torch._int_mm(drawn.T, drawn).numpy() * np.outer(self.unit, self.unit).astype(np.float64)
+
+
 class IntegerEngine(on_numba.Engine):
     """Exact products of bytes with weights in fixed point; X is never converted nor copied."""
+
+    grades = (Grade(2, 1e-3, 1e-6), Grade(3, 1e-6, 1e-9), Grade(6, 0.0, 1e-14))
 
     def __init__(self, samples: Samples):
         super().__init__(samples)
@@ -61,9 +75,9 @@ class IntegerEngine(on_numba.Engine):
         torch.zeros(1 << 16).sum()  # from here on PyTorch leaves this thread's OpenMP setting alone
         threadpool_limits(1, user_api="openmp")
 
-    def loss_and_gradient(self, theta, fold, *, fine=False):
+    def loss_and_gradient(self, theta, fold, grade):
         """See `FloatEngine.loss_and_gradient`."""
-        pieces = FLOAT64_PIECES if fine else FLOAT32_PIECES
+        pieces = grade.precision
         (A, K, _), P = theta.shape, self.X.shape[1]
         W, bias = self.columns(theta)
         digits, unit = split_digits(W.T, pieces)
@@ -73,26 +87,25 @@ class IntegerEngine(on_numba.Engine):
         def block(index: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             Z = torch._int_mm(self.bytes[index], weights).numpy()
             D, loss, total = np.empty(Z.shape, np.int8), np.zeros(A), np.zeros(bias.size)
-            y, weight, ovr = self.y[index], self.weight[:, index], self.samples.loss == "ovr"
-            on_numba._residual_of_digits(
-                Z, pieces, unit, bias, y, weight, fold, K, ovr, unit_out, D, loss, total
-            )
-            return (
-                loss,
-                torch._int_mm(self.bytes[index].T, torch.from_numpy(D)).numpy().astype(np.float64),
-                total,
-            )
+            y, weight, ovr = self.y[index], self.weight[index][:, fold], self.samples.loss == "ovr"
+            on_numba._residual_of_digits(Z, pieces, unit, bias, y, weight, ovr, unit_out, D, loss, total)
+            sums = torch._int_mm(self.bytes[index].T, torch.from_numpy(D)).numpy()
+            return loss, sums.astype(np.float64), total
 
         blocks = self.blocks(digits.shape[1] * 4)
-        value, sums, total = add_up(self.map(block, blocks))
+        value, sums, total = self.total(block, blocks)
         gradient = np.empty((A * K, self.width))
         gradient[:, :P] = join_digits(sums, pieces).T * (unit_out * self.samples.scale)
         gradient[:, P:] = total[:, None]
-        return value, gradient.reshape(theta.shape)
+        return value, self.by_problem(gradient, theta.shape)
 
-    def project(self, V):
+    def candidates(self, V, step):
+        """See `FloatEngine.candidates`."""
+        return ByteCandidates(self.project(V, step))
+
+    def project(self, V, step=1):
         """See `FloatEngine.project`; with 16 bits of ``V`` relative to each column's largest."""
-        W, bias = self.columns(V.T)
+        W, bias = self.columns(V.T[None])
         digits, unit = split_digits(W.T, PROJECTION_PIECES)
         weights = torch.from_numpy(digits)
 
@@ -100,18 +113,30 @@ class IntegerEngine(on_numba.Engine):
             Z = torch._int_mm(self.bytes[index], weights).numpy()
             return (join_digits(Z, PROJECTION_PIECES) * unit + bias).astype(np.float32)
 
-        return np.concatenate(list(self.map(block, self.blocks(digits.shape[1] * 4))))
+        return np.concatenate(list(self.map(block, self.blocks(digits.shape[1] * 4, step))))
 
-    def gram(self, index=slice(None)):
-        """Exact in integers: X'X = X'(X - 128) + 128 * (column sums) 1'."""
-        rows = self.X[index]
-        X = torch.from_numpy(rows)
-        gram = np.zeros((X.shape[1], X.shape[1]))
-        for start in range(0, X.shape[0], LARGEST_INTEGER_SUM // 2):
-            block = X[start : start + LARGEST_INTEGER_SUM // 2]
-            gram += torch._int_mm(block.T, (block ^ 128).view(torch.int8)).numpy()
-        total = rows.sum(axis=0, dtype=np.int64).astype(np.float64)
-        return self.augmented(gram + 128.0 * total[:, None], total, X.shape[0]), X.shape[0]
+    def covariance(self, index):
+        """See `FloatEngine.covariance`; from the exact Gram matrix."""
+        rows, scale = self.X[index], self.samples.scale
+        mean = rows.mean(axis=0, dtype=np.float64) * float(self.samples.fit_intercept)
+        return (integer_gram(rows) / len(rows) - np.outer(mean, mean)) * scale**2, mean * scale
+
+
+def integer_gram(X: np.ndarray) -> np.ndarray:
+    """Return X'X (P, P) of bytes (N, P), exact in float64: X'X = X'(X - 128) + 128 (column sums) 1'.
+
+    Raises
+    ------
+    BackendError
+        This processor has no exact integer products (`integer_products_are_exact`).
+    """
+    if not integer_products_are_exact():
+        raise BackendError("this processor has no fast exact byte products (VNNI or AMX)")
+    gram = 128.0 * np.repeat(X.sum(axis=0, dtype=np.int64)[:, None], X.shape[1], axis=1)
+    for first in range(0, len(X), LARGEST_INTEGER_SUM):
+        block = torch.from_numpy(X[first : first + LARGEST_INTEGER_SUM])
+        gram += torch._int_mm(block.T, (block ^ 128).view(torch.int8)).numpy()
+    return gram
 
 
 class CudaEngine(FloatEngine):
@@ -120,7 +145,7 @@ class CudaEngine(FloatEngine):
     def __init__(self, samples: Samples, device: str = "cuda"):
         from array_api_compat import torch as xp
 
-        super().__init__(samples, xp, "float32", device=device)
+        super().__init__(samples, xp, device=device)
 
 
 def Engine(samples: Samples) -> FloatEngine:

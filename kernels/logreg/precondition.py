@@ -1,11 +1,10 @@
 """The metric of the iteration: an inverse Hessian that follows p (1 - p).
 
 Per class, the Hessian of the mean objective is (sum_i h_i x_i x_i' + l2 I) / n with curvatures
-h_i = w_i p_i (1 - p_i). One eigendecomposition of X'X serves every problem: at W = 0 the
-curvatures are equal, so that in the eigenbasis the Hessian is diagonal for every rate (for
-multinomial gradients, which sum to zero over the classes, exactly so). Later most h_i are tiny.
-Then each class gets a dense block on the leading eigenvectors, from a few thousand samples drawn
-in proportion to h, and keeps a diagonal on the others.
+h_i = w_i p_i (1 - p_i). At W = 0 they are equal and the Hessian is diagonal in the coordinates of
+`kernels.logreg.coordinates` (for multinomial gradients, which sum to zero over the classes,
+exactly so). Later most h_i are tiny. Then each class gets a dense block on the leading
+coordinates, from a few thousand samples drawn in proportion to h, and keeps a diagonal on the others.
 
 Böhning, "Multinomial logistic regression algorithm" (1992), for the curvature at W = 0;
 Xu, Yang, Roosta-Khorasani, Ré, Mahoney, "Sub-sampled Newton methods with non-uniform sampling"
@@ -19,38 +18,14 @@ from types import ModuleType
 
 import numpy as np
 
+from kernels.logreg.coordinates import LEADING, Basis, Penalty, draw, make_basis
 from kernels.logreg.losses import Array, probabilities
-from kernels.logreg.products import FloatEngine
+from kernels.logreg.products import Candidates, FloatEngine
 
-LEADING = 256  # eigenvectors that get dense blocks
 SAMPLED_ROWS = 4096  # drawn for one block
-GRAM_ROWS = 8192  # drawn for the eigendecomposition
-LARGEST_GRAM = 2048  # features beyond which only the leading eigenvectors are computed
 LARGEST_METRIC_BYTES = 64 << 20  # of one problem's blocks; beyond it the classes share one
-SMALLEST = 1e-14  # of the largest eigenvalue: less is rounding
-
-
-@dataclass
-class Basis:
-    """Eigenvectors of X'X that all problems share.
-
-    Attributes
-    ----------
-    vectors : (P + 1, V) float64, V = P + 1 or LEADING, by falling eigenvalue.
-    values : (V,) eigenvalues of the weighted mean of x x'.
-    rest : mean eigenvalue of the directions that ``vectors`` leaves out.
-    rows : (N, Q) float32, the samples in the leading coordinates; made when first needed.
-    """
-
-    vectors: Array
-    values: Array
-    rest: float
-    rows: Array | None = None
-
-    def ridge(self, xp: ModuleType, ridge: Array, width: int) -> Array:
-        """Return the penalty matrix diag(``ridge``) in the first ``width`` coordinates."""
-        vectors = self.vectors[:, :width]
-        return (vectors.T * ridge) @ vectors
+SMALLEST_CURVATURE = 1e-20  # whose inverse times a gradient float32 still holds
+JITTER = 1e-7  # on a unit diagonal: keeps duplicate and constant features invertible
 
 
 @dataclass
@@ -60,8 +35,8 @@ class Metric:
     Attributes
     ----------
     basis : the coordinates.
-    diagonal : (A, B, V) float64.
-    rest : (A, B) float64, for the directions outside the basis.
+    diagonal : (A, B, V) float32.
+    rest : (A, B) float32, for the directions outside the basis.
     leading : (A, B, Q, Q) float32 that takes the place of the first Q of the diagonal, or None.
     """
 
@@ -70,125 +45,96 @@ class Metric:
     rest: Array
     leading: Array | None = None
 
-    def __getitem__(self, index: np.ndarray) -> Metric:
+    def __getitem__(self, index: np.ndarray | slice) -> Metric:
         leading = None if self.leading is None else self.leading[index]
         return Metric(self.basis, self.diagonal[index], self.rest[index], leading)
 
-    def __call__(self, xp: ModuleType, gradient: Array) -> Array:
-        """Return the metric times ``gradient`` (A, K, P + 1)."""
-        vectors = self.basis.vectors
-        v = gradient @ vectors
+    def times(self, engine: FloatEngine, gradient: Array) -> Array:
+        """Return the metric times ``gradient`` (A, K, P + 1), a share of the problems on each thread."""
+        A, threads = gradient.shape[0], min(engine.threads, gradient.shape[0])
+        shares = [slice(A * i // threads, A * (i + 1) // threads) for i in range(threads)]
+        parts = engine.map(lambda share: self[share].apply(engine.xp, gradient[share]), shares)
+        return engine.xp.concat(list(parts))
+
+    def apply(self, xp: ModuleType, gradient: Array) -> Array:
+        """Return the same on one thread, computed in float32."""
+        v, features = self.basis.forward(xp, gradient)
         z = self.diagonal * v
         if self.leading is not None:
             Q = self.leading.shape[-1]
-            dense = xp.astype(self.leading @ xp.astype(v[..., :Q, None], xp.float32), xp.float64)
-            z = xp.concat([dense[..., 0], z[..., Q:]], axis=-1)
-        if vectors.shape[0] == vectors.shape[1]:
-            return z @ vectors.T
-        return (z - self.rest[..., None] * v) @ vectors.T + self.rest[..., None] * gradient
+            z[..., :Q] = (self.leading @ v[..., :Q, None])[..., 0]
+        if features.shape[-1] == self.basis.vectors.shape[1]:
+            return self.basis.back(xp, z, 0 * features[..., :1])
+        first = v.shape[-1] - self.basis.vectors.shape[1]
+        z[..., first:] -= self.rest[..., None] * v[..., first:]
+        return self.basis.back(xp, z, self.rest[..., None] * features)
 
 
-def draw(curvature: np.ndarray, count: int) -> np.ndarray:
-    """Return ``count`` row numbers in proportion to ``curvature`` (N,), by systematic sampling.
-
-    Equally spaced marks on the cumulative curvature: no random numbers, little variance, rows of
-    large curvature more than once.
-    """
-    edges = np.cumsum(curvature)
-    marks = (np.arange(count) + 0.5) * (edges[-1] / count)
-    return np.searchsorted(edges, marks).clip(max=curvature.size - 1)
-
-
-def make_basis(engine: FloatEngine) -> Basis:
-    """Return the eigenbasis of the weighted mean of x x', from at most GRAM_ROWS drawn samples."""
-    xp = engine.xp
-    weight = engine.samples.weight.sum(axis=0)
-    index = (
-        draw(weight, min(GRAM_ROWS, weight.size))
-        if weight.size > GRAM_ROWS or np.ptp(weight)
-        else slice(None)
-    )
-    if engine.width <= LARGEST_GRAM:
-        gram, count = engine.gram(index)
-        values, vectors = xp.linalg.eigh(gram / count)
-        rest = 0.0
-    else:
-        values, vectors, rest = leading_eigenvectors(engine, draw(weight, min(LARGEST_GRAM, weight.size)))
-    values = xp.flip(values, axis=0)
-    values = xp.clip(values, float(values[0]) * SMALLEST, None)
-    return Basis(xp.flip(vectors, axis=1), values, rest)
-
-
-def leading_eigenvectors(engine: FloatEngine, index: np.ndarray) -> tuple[Array, Array, float]:
-    """Return eigenvalues (rising), eigenvectors and mean remaining eigenvalue from few samples of many features."""
-    xp = engine.xp
-    X = engine.constant_too(index)
-    values, dual = xp.linalg.eigh(X @ X.T / X.shape[0])
-    width = min(LEADING, X.shape[0])
-    total, values, dual = float(xp.sum(values)), values[-width:], dual[:, -width:]
-    values = xp.clip(values, float(values[-1]) * SMALLEST, None)
-    vectors = X.T @ dual / xp.sqrt(values * X.shape[0])
-    return values, vectors, max(total - float(xp.sum(values)), 0.0) / (engine.width - width)
-
-
-def first_metric(engine: FloatEngine, ridge: Array) -> Metric:
-    """Return the metric at W = 0: a diagonal that all classes of a problem share."""
+def first_metric(engine: FloatEngine, fold: np.ndarray, ridge: Array) -> Metric:
+    """Return the metric at W = 0, which all classes of a problem share: dense for few features, else a diagonal."""
     xp, basis = engine.xp, make_basis(engine)
     share = 1 / engine.samples.n_classes if engine.samples.loss == "multinomial" else 1 / 4
-    in_basis = ridge @ basis.vectors**2
-    rest = xp.mean(ridge, axis=1)[:, None]
-    return Metric(basis, 1 / positive(xp, share * basis.values + in_basis)[:, None, :],
-                  1 / positive(xp, share * basis.rest + rest))  # fmt: skip
+    if engine.width <= LEADING:
+        weight = engine.samples.weight[:, :: basis.step]
+        return make_metric(engine, basis, [share * weight[f, None] / weight[f].sum() for f in fold], ridge)
+    diagonal = share * basis.values + ridge @ basis.matrix(xp) ** 2
+    return Metric(basis, inverse(xp, diagonal)[:, None], inverse(xp, share * basis.rest + ridge[:, :1]))
 
 
 def metric_at(engine: FloatEngine, basis: Basis, theta: Array, fold: np.ndarray, ridge: Array) -> Metric:
     """Return the metric at ``theta`` (A, K, P + 1)."""
-    xp, Q = engine.xp, min(LEADING, basis.vectors.shape[1])
-    if basis.rows is None:
-        basis.rows = engine.project(basis.vectors[:, :Q])
-    shared = blocks_per_problem(engine) == 1
+    found = [curvatures(engine, theta[a], int(f), basis.step) for a, f in enumerate(fold)]
+    if blocks_per_problem(engine) == 1:
+        found = [h.mean(axis=0, keepdims=True) for h in found]
+    return make_metric(engine, basis, found, ridge)
+
+
+def make_metric(engine: FloatEngine, basis: Basis, found: list[np.ndarray], ridge: Array) -> Metric:
+    """Return the metric of A problems from the curvatures (B, n) ``found`` for each."""
+    xp = engine.xp
+    candidates = engine.candidates(basis.matrix(xp)[:, :LEADING], basis.step)
     jobs = []
-    for a, f in enumerate(fold.tolist()):
-        h = curvatures(engine, theta[a], f)
-        jobs += [(column, ridge[a]) for column in (h.mean(axis=0, keepdims=True) if shared else h)]
-    parts = list(engine.map(lambda job: block(engine, basis, *job), jobs))
+    for curvature, r in zip(found, ridge, strict=True):
+        penalty = basis.penalty(xp, r)
+        jobs += [(h, penalty) for h in curvature]
+    parts = list(engine.map(lambda job: block(engine, basis, candidates, *job), jobs))
     leading, diagonal, rest = (xp.stack(list(part)) for part in zip(*parts, strict=True))
-    A, Q = fold.size, leading.shape[-1]
-    return Metric(basis, diagonal.reshape(A, -1, diagonal.shape[-1]), rest.reshape(A, -1),
-                  leading.reshape(A, -1, Q, Q))  # fmt: skip
+    A, Q = len(found), leading.shape[-1]
+    diagonal, leading = diagonal.reshape(A, -1, diagonal.shape[-1]), leading.reshape(A, -1, Q, Q)
+    return Metric(basis, diagonal, rest.reshape(A, -1), leading)
 
 
-def curvatures(engine: FloatEngine, theta: Array, fold: int) -> np.ndarray:
-    """Return w p (1 - p) of one problem for every class and sample (K, N), on the host, weights summing to one."""
-    weight = engine.samples.weight[fold]
-    p = probabilities(engine.xp, engine.project(theta.T), engine.samples.loss)
+def curvatures(engine: FloatEngine, theta: Array, fold: int, step: int) -> np.ndarray:
+    """Return w p (1 - p) (K, n) of one problem for every ``step``-th sample, on the host, weights summing to one."""
+    weight = engine.samples.weight[fold, ::step]
+    p = probabilities(engine.xp, engine.project(theta.T, step), engine.samples.loss)
     return engine.to_host(p * (1 - p)).T * (weight / weight.sum())
 
 
 def block(
-    engine: FloatEngine, basis: Basis, curvature: np.ndarray, ridge: Array
+    engine: FloatEngine, basis: Basis, candidates: Candidates, curvature: np.ndarray, penalty: Penalty
 ) -> tuple[Array, Array, Array]:
-    """Return one inverse: dense on the leading coordinates, diagonal, and for the rest."""
+    """Return one inverse, from ``candidates``: dense on the leading coordinates, diagonal, for the rest."""
     xp = engine.xp
     total = curvature.sum()
     if curvature.size > SAMPLED_ROWS:
-        rows = basis.rows[draw(curvature, SAMPLED_ROWS)]
-        gram = (rows.T @ rows) * (total / SAMPLED_ROWS)
+        gram = candidates.gram(draw(curvature, SAMPLED_ROWS)) * (total / SAMPLED_ROWS)
     else:
-        gram = (basis.rows.T * engine.array(curvature)) @ basis.rows
+        gram = candidates.weighted_gram(engine.array(curvature))
     Q = gram.shape[0]
-    hessian = xp.astype(gram, xp.float64) + basis.ridge(xp, ridge, Q)
-    root = xp.sqrt(positive(xp, xp.linalg.diagonal(hessian)))
+    hessian = gram + penalty.leading
+    diagonal = xp.linalg.diagonal(hessian)
+    root = xp.sqrt(xp.where(diagonal > SMALLEST_CURVATURE + basis.noise[:Q], diagonal, np.inf))
     outer = root[:, None] * root
-    unit = hessian / outer + 1e-9 * xp.eye(Q, dtype=xp.float64, **engine.on_device)
+    unit = hessian / outer + JITTER * xp.eye(Q, dtype=xp.float64, **engine.on_device)
     leading = xp.astype(engine.inverse(unit) / outer, xp.float32)
-    diagonal = 1 / positive(xp, total * basis.values + ridge @ basis.vectors**2)
-    return leading, diagonal, 1 / positive(xp, total * basis.rest + xp.mean(ridge))
+    diagonal = inverse(xp, total * basis.values + penalty.diagonal)
+    return leading, diagonal, inverse(xp, total * basis.rest + penalty.rest)
 
 
-def positive(xp: ModuleType, values: Array) -> Array:
-    """Return ``values`` raised to a number that can be inverted in float32."""
-    return xp.clip(values, 1e-30, None)
+def inverse(xp: ModuleType, curvature: Array) -> Array:
+    """Return 1 / ``curvature`` in float32."""
+    return xp.astype(1 / xp.clip(curvature, SMALLEST_CURVATURE, None), xp.float32)
 
 
 def blocks_per_problem(engine: FloatEngine) -> int:

@@ -98,6 +98,44 @@ class Samples:
     fit_intercept: bool
 
 
+@dataclass(frozen=True)
+class Grade:
+    """How precisely a pass computes.
+
+    Attributes
+    ----------
+    precision : dtype of the products, or their number of digits.
+    floor : the max |gradient| of a mean objective below which a finer grade must be taken.
+    noise : relative differences of the objective that this grade cannot see.
+    """
+
+    precision: str | int
+    floor: float
+    noise: float
+
+
+FLOAT32 = Grade("float32", 1e-6, 1e-9)
+FLOAT64 = Grade("float64", 0.0, 1e-14)
+
+
+@dataclass
+class Candidates:
+    """Samples (n, Q) float32 in a few coordinates, of which Gram matrices are wanted."""
+
+    xp: ModuleType
+    rows: Array
+
+    def gram(self, index: np.ndarray) -> Array:
+        """Return the sum of x x' (Q, Q) over the rows ``index``, in float64."""
+        drawn = self.rows[index]
+        return self.xp.astype(drawn.T @ drawn, self.xp.float64)
+
+    def weighted_gram(self, weight: Array) -> Array:
+        """Return the weighted sum of x x' (Q, Q) over all rows, in float64."""
+        rows = self.xp.astype(self.rows, self.xp.float64)
+        return (rows.T * weight) @ rows
+
+
 class FloatEngine:
     """The products by BLAS on blocks of rows, for any array namespace; the base of every engine.
 
@@ -106,17 +144,18 @@ class FloatEngine:
     samples : arrays of the host; the engine moves them to its device once.
     xp : array namespace.
     device : of the arrays, for namespaces that know several.
-    dtype : of the products, ``"float32"`` or ``"float64"``; ``fine`` calls always use float64.
     """
 
+    grades: tuple[Grade, ...] = (FLOAT32, FLOAT64)  # of the first passes, ..., of the last, float64 in all
+    threads = 1
     passes_per_check = (
         1  # passes between two looks at which problems are done; each look waits for the device
     )
 
-    def __init__(self, samples: Samples, xp: ModuleType, dtype: str, device: Any = None):
-        self.xp, self.dtype, self.samples = xp, getattr(xp, dtype), samples
+    def __init__(self, samples: Samples, xp: ModuleType, device: Any = None):
+        self.xp, self.samples = xp, samples
         self.on_device = {} if device is None else {"device": device}
-        self.X, self.y, self.weight = map(self.array, (samples.X, samples.y, samples.weight))
+        self.X, self.y, self.weight = map(self.array, (samples.X, samples.y, samples.weight.T.copy()))
         self.width = samples.X.shape[1] + samples.fit_intercept
 
     def array(self, values: np.ndarray) -> Array:
@@ -131,26 +170,35 @@ class FloatEngine:
         """Apply ``function`` to ``items``, in order; engines with threads use them here."""
         return map(function, items)
 
-    def blocks(self, bytes_per_row: int) -> list[slice]:
-        """Cut the rows so that ``bytes_per_row`` of work space each stay in the cache."""
-        rows = min(max(256, BLOCK_BYTES // bytes_per_row), LARGEST_INTEGER_SUM)
-        return [slice(first, first + rows) for first in range(0, self.X.shape[0], rows)]
+    def total(self, function: Callable[[slice], tuple[Array, ...]], blocks: list[slice]) -> list[Array]:
+        """Return the sums of what ``function`` returns for each block; every thread adds up its own."""
+        shares = [blocks[worker :: self.threads] for worker in range(min(self.threads, len(blocks)))]
+        return add_up(self.map(lambda share: add_up(map(function, share)), shares))
+
+    def blocks(self, bytes_per_row: int, step: int = 1) -> list[slice]:
+        """Cut every ``step``-th row so that ``bytes_per_row`` of work space each stay in the cache."""
+        most = step * min(max(256, BLOCK_BYTES // bytes_per_row), LARGEST_INTEGER_SUM)
+        count = -(-self.X.shape[0] // most)
+        if count > 1:
+            count += -count % self.threads
+        rows = step * -(-self.X.shape[0] // (step * count))
+        return [slice(first, first + rows, step) for first in range(0, self.X.shape[0], rows)]
 
     def rows(self, index: slice | Array, dtype: Any) -> Array:
         """Return the raw rows (n, P) at ``index`` in ``dtype``."""
         return self.xp.astype(self.X[index], dtype)
 
-    def loss_and_gradient(self, theta: Array, fold: Array, *, fine: bool = False) -> tuple[Array, Array]:
+    def loss_and_gradient(self, theta: Array, fold: Array, grade: Grade) -> tuple[Array, Array]:
         """Return the summed losses (A,) and their gradients (A, K, P + 1), without the penalty.
 
         Parameters
         ----------
         theta : (A, K, P + 1) float64; the last column is the intercept (absent without one).
         fold : (A,) row of the weights that each problem sums with.
-        fine : float64 grade instead of float32 grade.
+        grade : one of ``grades``.
         """
         xp, P = self.xp, self.X.shape[1]
-        dtype = xp.float64 if fine else self.dtype
+        dtype = getattr(xp, str(grade.precision))
         W, bias = self.columns(theta)
         W = xp.astype(W, dtype)
 
@@ -159,24 +207,29 @@ class FloatEngine:
             loss, D, total = self.residual(X @ W.T, bias, index, theta.shape[:2], fold)
             return loss, xp.astype(D.T @ X, xp.float64), total
 
-        value, gradient, total = add_up(self.map(block, self.blocks(W.shape[0] * 8)))
+        value, gradient, total = self.total(block, self.blocks(W.shape[0] * 8))
         edge = total[:, None][:, : self.width - P]
-        return value, xp.concat([gradient * self.samples.scale, edge], axis=1).reshape(theta.shape)
+        return value, self.by_problem(xp.concat([gradient * self.samples.scale, edge], axis=1), theta.shape)
 
     def columns(self, theta: Array) -> tuple[Array, Array]:
-        """Return theta as weights of raw pixels (C, P) and intercepts (C,)."""
-        flat, P = theta.reshape(-1, theta.shape[-1]), self.X.shape[1]
+        """Return theta as weights of raw pixels (C, P) and intercepts (C,), class by class: C = K x A."""
+        flat, P = self.xp.moveaxis(theta, 0, 1).reshape(-1, theta.shape[-1]), self.X.shape[1]
         bias = flat[:, P] if self.samples.fit_intercept else 0 * flat[:, 0]
         return flat[:, :P] * self.samples.scale, bias
+
+    def by_problem(self, columns: Array, shape: tuple[int, int, int]) -> Array:
+        """Return what belongs to the columns (C, P + 1) as (A, K, P + 1)."""
+        A, K, width = shape
+        return self.xp.moveaxis(columns.reshape(K, A, width), 0, 1)
 
     def residual(self, Z: Array, bias: Array, index: slice, shape: tuple[int, int], fold: Array) -> tuple:
         """Return loss (A,), residual (n, C) in the dtype of ``Z`` and its sum over the rows (C,)."""
         xp = self.xp
-        logits = (xp.astype(Z, xp.float64) + bias).reshape(-1, *shape)
-        loss, D = value_and_residual(
-            xp, logits, self.onehot(index), self.weight[fold][:, index].T, self.samples.loss
-        )
-        D = D.reshape(Z.shape)
+        A, K = shape
+        logits = xp.moveaxis((xp.astype(Z, xp.float64) + bias).reshape(-1, K, A), 1, 2)
+        weight = self.weight[index][:, fold]
+        loss, D = value_and_residual(xp, logits, self.onehot(index), weight, self.samples.loss)
+        D = xp.moveaxis(D, 2, 1).reshape(Z.shape)
         return loss, xp.astype(D, Z.dtype), xp.sum(D, axis=0)
 
     def onehot(self, index: slice) -> Array:
@@ -184,40 +237,31 @@ class FloatEngine:
         classes = self.xp.arange(self.samples.n_classes, **self.on_device)
         return self.xp.astype(self.y[index][:, None, None] == classes, self.xp.float64)
 
-    def project(self, V: Array) -> Array:
-        """Return the scaled samples times ``V`` (P + 1, Q), as (N, Q) float32."""
+    def project(self, V: Array, step: int = 1) -> Array:
+        """Return every ``step``-th sample, scaled, times ``V`` (P + 1, Q), as (n, Q) float32."""
         xp = self.xp
-        W, bias = self.columns(V.T)
-        W = xp.astype(W, self.dtype)
-        blocks = self.blocks(W.shape[0] * 8)
-        parts = self.map(
-            lambda index: xp.astype(self.rows(index, self.dtype) @ W.T + bias, xp.float32), blocks
-        )
+        W, bias = (xp.astype(part, xp.float32) for part in self.columns(V.T[None]))
+        blocks = self.blocks(W.shape[0] * 8, step)
+        parts = self.map(lambda index: self.rows(index, xp.float32) @ W.T + bias, blocks)
         return xp.concat(list(parts))
 
-    def gram(self, index: slice | Array = slice(None)) -> tuple[Array, int]:
-        """Return sum_i x_i x_i' (P + 1, P + 1) in float64 over the rows ``index``, scaled, and their number."""
-        xp = self.xp
-        X = self.rows(index, self.dtype)
-        gram = xp.astype(X.T @ X, xp.float64)
-        return self.augmented(gram, xp.sum(xp.astype(X, xp.float64), axis=0), X.shape[0]), X.shape[0]
+    def candidates(self, V: Array, step: int) -> Candidates:
+        """Return every ``step``-th sample in the coordinates ``V`` (P + 1, Q)."""
+        return Candidates(self.xp, self.project(V, step))
 
-    def constant_too(self, index: slice | np.ndarray) -> Array:
-        """Return the rows ``index`` (n, P + 1) scaled, in float64, with the constant feature."""
+    def covariance(self, index: slice | np.ndarray) -> tuple[Array, Array]:
+        """Return the mean of x x' (P, P) about the features' mean (P,) and that mean, over the rows ``index``."""
+        xp = self.xp
+        X, mean = self.centred(index)
+        X = xp.astype(X, xp.float32)
+        return xp.astype(X.T @ X, xp.float64) / X.shape[0], mean
+
+    def centred(self, index: slice | np.ndarray) -> tuple[Array, Array]:
+        """Return the scaled rows (n, P) less their mean (P,) in float64, and the mean: zero without an intercept."""
         xp = self.xp
         X = self.rows(index, xp.float64) * self.samples.scale
-        one = xp.ones((X.shape[0], self.width - X.shape[1]), dtype=xp.float64, **self.on_device)
-        return xp.concat([X, one], axis=1)
-
-    def augmented(self, gram: Array, total: Array, count: int) -> Array:
-        """Scale a Gram matrix (P, P) of raw pixels and border it with those of the constant feature."""
-        xp, scale = self.xp, self.samples.scale
-        gram = gram * scale**2
-        if not self.samples.fit_intercept:
-            return gram
-        edge = (total * scale)[:, None]
-        corner = xp.full((1, 1), float(count), dtype=xp.float64, **self.on_device)
-        return xp.concat([xp.concat([gram, edge], axis=1), xp.concat([edge.T, corner], axis=1)])
+        mean = xp.mean(X, axis=0) * float(self.samples.fit_intercept)
+        return X - mean, mean
 
     def inverse(self, matrix: Array) -> Array:
         """Return the inverse of a symmetric positive definite matrix."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from kernels.logreg.products import FloatEngine, Samples
+from kernels.logreg.products import FLOAT64, FloatEngine, Samples
 
 
 class Engine(FloatEngine):
     """Float64 products and the formulas of `losses`, nothing fused."""
 
+    grades = (FLOAT64,)
+
     def __init__(self, samples: Samples):
-        super().__init__(samples, np, "float64")
+        super().__init__(samples, np)

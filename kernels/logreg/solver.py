@@ -7,8 +7,9 @@ answer does not depend on its companions.
 
 The line search accepts by the Armijo rule, or where differences of the objective drown in
 rounding, by the slope (Hager and Zhang, "A new conjugate gradient method with guaranteed
-descent", 2005, section 3). Passes run at float32 grade; a problem that seems done, or whose
-search fails, is looked at in float64 and goes on there if it must.
+descent", 2005, section 3). Passes begin at the engine's
+coarsest grade. A problem whose gradient comes near what that grade can see, whose search fails or
+that seems done goes on at a finer one, and none is called done before the last, which is float64.
 """
 
 from __future__ import annotations
@@ -24,10 +25,9 @@ from kernels.logreg.precondition import Metric, first_metric, metric_at
 from kernels.logreg.products import FloatEngine
 
 HISTORY = 12  # pairs (s, y) kept
-FIRST_REFRESH = 12  # passes until the metric is first taken at the current point
+FIRST_REFRESH = 9  # passes until the metric is first taken at the current point
 REFRESH_GROWTH = 4  # each later refresh after so many times the passes of the one before
 ARMIJO = 1e-4
-FLAT = 1e-9  # relative differences of the objective below this are rounding, at float32 grade
 SHORTEST_STEP = 1e-10
 
 
@@ -61,10 +61,10 @@ class Objective:
     ridge: Array
     total: Array
 
-    def __call__(self, theta: Array, who: np.ndarray, fine: bool) -> tuple[Array, Array]:
+    def __call__(self, theta: Array, who: np.ndarray, grade: int) -> tuple[Array, Array]:
         """Return values (A,) and gradients (A, K, P + 1) of the problems ``who`` at ``theta``."""
         xp = self.engine.xp
-        value, gradient = self.engine.loss_and_gradient(theta, self.fold[who], fine=fine)
+        value, gradient = self.engine.loss_and_gradient(theta, self.fold[who], self.engine.grades[grade])
         total, ridge = self.total[who], self.ridge[who][:, None, :]
         penalty = 0.5 * xp.sum(ridge * theta**2, axis=(1, 2))
         return value / total + penalty, gradient / total[:, None, None] + ridge * theta
@@ -99,7 +99,7 @@ class State:
     """The problems still in the batch; every array's leading axis (second of the pairs) is A."""
 
     who: np.ndarray
-    fine: np.ndarray
+    grade: np.ndarray
     n_iter: Array
     theta: Array
     value: Array
@@ -157,7 +157,7 @@ def minimize(
             refresh_at = passes * REFRESH_GROWTH
             fold, ridge = objective.fold[state.who], objective.ridge[state.who]
             state.metric = metric_at(engine, state.metric.basis, state.theta, fold, ridge)
-            aim(engine.xp, state, state.n_iter >= 0)
+            aim(engine, state, state.n_iter >= 0)
         advance(objective, state)
         passes += 1
 
@@ -166,13 +166,13 @@ def start(objective: Objective, theta: Array) -> State:
     """Return the state before the first step: evaluated at ``theta``, aimed along the first metric."""
     engine, who = objective.engine, np.arange(theta.shape[0])
     xp = engine.xp
-    metric = first_metric(engine, objective.ridge)
-    value, gradient = objective(theta, who, fine=False)
+    metric = first_metric(engine, objective.fold, objective.ridge)
+    value, gradient = objective(theta, who, grade=0)
     state = State(
-        who, np.zeros(who.size, bool), xp.zeros_like(value), theta, value, gradient,
+        who, np.zeros(who.size, np.int64), xp.zeros_like(value), theta, value, gradient,
         xp.zeros_like(theta), xp.zeros_like(value), xp.ones_like(value), metric, [], [], [],
     )  # fmt: skip
-    aim(xp, state, state.n_iter >= 0)
+    aim(engine, state, state.n_iter >= 0)
     return state
 
 
@@ -184,7 +184,8 @@ def advance(objective: Objective, state: State) -> None:
     slope = dot(xp, gradient, state.direction)
     change = value - state.value
     armijo = change <= ARMIJO * state.step * state.slope
-    flat = (change <= FLAT * xp.abs(state.value)) & (xp.abs(slope) <= -0.8 * state.slope)
+    noise = objective.engine.array(np.array([grade.noise for grade in objective.engine.grades])[state.grade])
+    flat = (change <= noise * xp.abs(state.value)) & (xp.abs(slope) <= -0.8 * state.slope)
     accepted = armijo | flat
     state.steps.append(trial - state.theta)
     state.changes.append(gradient - state.gradient)
@@ -202,34 +203,34 @@ def advance(objective: Objective, state: State) -> None:
     state.value = xp.where(accepted, value, state.value)
     state.step = xp.where(accepted, 1.0, shorter)
     state.n_iter = state.n_iter + accepted
-    aim(xp, state, accepted)
+    aim(objective.engine, state, accepted)
 
 
 def evaluate(objective: Objective, state: State, theta: Array) -> tuple[Array, Array]:
     """Return values and gradients of the batch at ``theta``, each problem at its own grade."""
-    if state.fine.all() or not state.fine.any():
-        return objective(theta, state.who, fine=bool(state.fine.all()))
-    xp = objective.engine.xp
-    value, gradient = xp.zeros_like(state.value), xp.zeros_like(theta)
-    for fine in (False, True):
-        index = np.flatnonzero(state.fine == fine)
-        value[index], gradient[index] = objective(theta[index], state.who[index], fine=fine)
+    grades = np.unique(state.grade)
+    if grades.size == 1:
+        return objective(theta, state.who, grades[0])
+    value, gradient = state.value + 0, 0 * theta
+    for grade in grades:
+        index = np.flatnonzero(state.grade == grade)
+        value[index], gradient[index] = objective(theta[index], state.who[index], grade)
     return value, gradient
 
 
-def aim(xp, state: State, which: Array) -> None:
+def aim(engine: FloatEngine, state: State, which: Array) -> None:
     """Set direction and slope of the problems ``which`` (A,) by the two-loop recursion around the metric.
 
     Nocedal and Wright, "Numerical optimization" (2006), algorithm 7.4. A pair of weight zero takes no part.
     """
-    q, weights = state.gradient, []
+    xp, q, weights = engine.xp, state.gradient, []
     for s, y, rho in zip(state.steps[::-1], state.changes[::-1], state.curvatures[::-1], strict=True):
         weights.append(rho * dot(xp, s, q))
         q = q - weights[-1][:, None, None] * y
-    z = state.metric(xp, q)
+    z = state.metric.times(engine, q)
     if state.curvatures:
         y, rho = state.changes[-1], state.curvatures[-1]
-        measured = rho * dot(xp, y, state.metric(xp, y))
+        measured = rho * dot(xp, y, state.metric.times(engine, y))
         z = z * xp.where(measured > 0, 1.0 / xp.where(measured > 0, measured, 1.0), 1.0)[:, None, None]
     for s, y, rho in zip(state.steps, state.changes, state.curvatures, strict=True):
         z = z + (weights.pop() - rho * dot(xp, y, z))[:, None, None] * s
@@ -238,34 +239,39 @@ def aim(xp, state: State, which: Array) -> None:
 
 
 def settle(objective: Objective, state: State, solution: Solution, tol: float, max_iter: int) -> None:
-    """Look in float64 at the problems that seem done; move those that are into ``solution``."""
-    engine = objective.engine
-    spent = engine.to_host(state.n_iter) >= max_iter
-    stalled = engine.to_host(state.step) < SHORTEST_STEP
-    claims = (engine.to_host(grad_norm(engine, state.gradient)) <= tol) | spent | stalled
-    coarse = np.flatnonzero(claims & ~state.fine)
-    if coarse.size:
-        state.fine[coarse] = True
-        state.value[coarse], state.gradient[coarse] = objective(
-            state.theta[coarse], state.who[coarse], fine=True
-        )
-        state.step[coarse] = 1.0
-        aim(engine.xp, state, engine.array(np.isin(np.arange(state.who.size), coarse)))
+    """Raise the grade of problems that need it; move those that are done into ``solution``."""
+    engine, last = objective.engine, len(objective.engine.grades) - 1
     norm = engine.to_host(grad_norm(engine, state.gradient))
-    converged = norm <= tol
     stalled = engine.to_host(state.step) < SHORTEST_STEP
-    done = np.flatnonzero(converged | spent | stalled)
+    spent = engine.to_host(state.n_iter) >= max_iter
+    floor = np.array([grade.floor for grade in engine.grades])[state.grade]
+    finished = (norm <= tol) | spent
+    rising = np.flatnonzero((finished | stalled | (norm <= floor)) & (state.grade < last))
+    if rising.size:
+        state.grade[rising] = np.where(finished[rising], last, state.grade[rising] + 1)
+        look_again(objective, state, rising)
+        norm[rising] = engine.to_host(grad_norm(engine, state.gradient[rising]))
+        stalled[rising] = False
+    done = np.flatnonzero(((norm <= tol) | spent | stalled) & (state.grade == last))
     for a in done:
-        m = state.who[a]
-        solution.status[m] = (
-            Status.CONVERGED if converged[a] else Status.MAX_ITER if spent[a] else Status.STALLED
-        )
-    m = state.who[done]
-    solution.theta[m] = engine.to_host(state.theta[done])
-    solution.value[m] = engine.to_host(state.value[done])
-    solution.grad_norm[m] = norm[done]
-    solution.n_iter[m] = engine.to_host(state.n_iter[done])
+        ending = Status.CONVERGED if norm[a] <= tol else Status.MAX_ITER if spent[a] else Status.STALLED
+        solution.status[state.who[a]] = ending
+    who = state.who[done]
+    solution.theta[who] = engine.to_host(state.theta[done])
+    solution.value[who] = engine.to_host(state.value[done])
+    solution.grad_norm[who] = norm[done]
+    solution.n_iter[who] = engine.to_host(state.n_iter[done])
     state.keep(np.setdiff1d(np.arange(state.who.size), done))
+
+
+def look_again(objective: Objective, state: State, index: np.ndarray) -> None:
+    """Evaluate the problems ``index`` where they are, at their new grade, and aim them anew."""
+    for grade in np.unique(state.grade[index]):
+        which = index[state.grade[index] == grade]
+        state.value[which], state.gradient[which] = objective(state.theta[which], state.who[which], grade)
+        state.step[which] = 1.0
+    engine = objective.engine
+    aim(engine, state, engine.array(np.isin(np.arange(state.who.size), index)))
 
 
 def dot(xp, a: Array, b: Array) -> Array:

@@ -1,0 +1,133 @@
+"""The coordinates of the metric: centred features, or the eigenvectors of their covariance.
+
+At W = 0 all curvatures are equal, so that in the eigenvectors the Hessian is diagonal for every
+rate, and centred features uncouple it from the intercept. One eigendecomposition serves every
+problem. Few features need none: they get dense blocks as they are, at any scale.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import ModuleType
+
+import numpy as np
+
+from kernels.logreg.losses import Array
+from kernels.logreg.products import FloatEngine
+
+LEADING = 256  # coordinates that get dense blocks
+CANDIDATES = 20_000  # samples that blocks are drawn from
+GRAM_ROWS = 8192  # drawn for the eigendecomposition
+LARGEST_GRAM = 2048  # features beyond which only the leading eigenvectors are computed
+SMALLEST = 1e-8  # of the largest eigenvalue: less is the rounding of float32
+CENTRING_ERROR = 1e-14  # of a mean, in float64
+TINY = 1e-300
+
+
+@dataclass
+class Penalty:
+    """The Hessian of one problem's penalty: (Q, Q) on the leading coordinates, diagonal (V,), and outside of all."""
+
+    leading: Array
+    diagonal: Array
+    rest: Array
+
+
+@dataclass
+class Basis:
+    """Coordinates that all problems share; the first is the intercept at the features' mean, if there is one.
+
+    Attributes
+    ----------
+    mean : (P,) float64, zero without an intercept.
+    vectors : (P, V) float32 orthonormal: eigenvectors by falling eigenvalue, all or the leading ones, or unit vectors.
+    values : (V,) the covariance in these directions, after a one for the intercept.
+    noise : (V,) variances below which a coordinate is the rounding of a constant.
+    rest : mean eigenvalue of the directions that ``vectors`` leaves out.
+    step : every so manieth sample is a candidate for the blocks.
+    """
+
+    mean: Array
+    vectors: Array
+    values: Array
+    noise: Array
+    rest: float
+    step: int
+
+    def matrix(self, xp: ModuleType) -> Array:
+        """Return the change of coordinates (P + 1, V) in float64: theta = matrix @ coordinates."""
+        features = xp.astype(self.vectors, xp.float64)
+        if self.values.shape[0] == self.vectors.shape[1]:
+            return features
+        upper = xp.concat([xp.zeros_like(features[:, :1]), features], axis=1)
+        lower = -(self.mean @ upper)
+        lower[0] = 1.0
+        return xp.concat([upper, lower[None]])
+
+    def forward(self, xp: ModuleType, gradient: Array) -> tuple[Array, Array]:
+        """Return a gradient (A, K, P + 1) in coordinates (A, K, V), and by centred features (A, K, P), in float32."""
+        P = self.mean.shape[0]
+        edge = gradient[..., P:]
+        features = gradient[..., :P] - edge * self.mean if edge.shape[-1] else gradient
+        features = xp.astype(features, xp.float32)
+        return xp.concat([xp.astype(edge, xp.float32), features @ self.vectors], axis=-1), features
+
+    def back(self, xp: ModuleType, z: Array, features: Array) -> Array:
+        """Return theta (A, K, P + 1) from coordinates ``z`` and what lies outside of them, by centred features."""
+        first = z.shape[-1] - self.vectors.shape[1]
+        W = xp.astype(z[..., first:] @ self.vectors.T + features, xp.float64)
+        if not first:
+            return W
+        return xp.concat([W, xp.astype(z[..., :1], xp.float64) - (W @ self.mean)[..., None]], axis=-1)
+
+    def penalty(self, xp: ModuleType, ridge: Array) -> Penalty:
+        """Return the penalty diag(``ridge``), ridge (P + 1,), in these coordinates."""
+        matrix = self.matrix(xp)
+        leading = matrix[:, :LEADING]
+        return Penalty((leading.T * ridge) @ leading, ridge @ matrix**2, ridge[0])
+
+
+def draw(curvature: np.ndarray, count: int) -> np.ndarray:
+    """Return ``count`` row numbers in proportion to ``curvature`` (N,), by systematic sampling.
+
+    Equally spaced marks on the cumulative curvature: no random numbers, little variance, rows of
+    large curvature more than once.
+    """
+    edges = np.cumsum(curvature)
+    marks = (np.arange(count) + 0.5) * (edges[-1] / count)
+    return np.searchsorted(edges, marks).clip(max=curvature.size - 1)
+
+
+def make_basis(engine: FloatEngine) -> Basis:
+    """Return the basis of the samples, from at most GRAM_ROWS drawn ones."""
+    xp, weight = engine.xp, engine.samples.weight.sum(axis=0)
+    P, rest = engine.samples.X.shape[1], 0.0
+    even = weight.size <= GRAM_ROWS and not np.ptp(weight)
+    index = slice(None) if even else draw(weight, GRAM_ROWS)
+    if engine.width <= LEADING:
+        X, mean = engine.centred(index)
+        values, vectors = xp.mean(X**2, axis=0), xp.eye(P, dtype=xp.float64, **engine.on_device)
+    elif P <= LARGEST_GRAM:
+        covariance, mean = engine.covariance(index)
+        values, vectors = xp.linalg.eigh(covariance)
+    else:
+        X, mean = engine.centred(draw(weight, min(LARGEST_GRAM, weight.size)))
+        values, vectors, rest = leading_eigenvectors(xp, X)
+    values, vectors = xp.flip(values, axis=0), xp.flip(vectors, axis=1)
+    values = xp.clip(values, max(float(values[0]) * SMALLEST, TINY), None)
+    noise = (CENTRING_ERROR * (xp.abs(mean) @ xp.abs(vectors))) ** 2
+    if engine.samples.fit_intercept:
+        values, noise = (
+            xp.concat([xp.full_like(part[:1], first), part]) for first, part in ((1.0, values), (0.0, noise))
+        )
+    step = max(1, weight.size // CANDIDATES)
+    return Basis(mean, xp.astype(vectors, xp.float32), values, noise, rest, step)
+
+
+def leading_eigenvectors(xp: ModuleType, X: Array) -> tuple[Array, Array, float]:
+    """Return eigenvalues (rising), eigenvectors and mean remaining eigenvalue of few centred samples (n, P)."""
+    values, dual = xp.linalg.eigh(X @ X.T / X.shape[0])
+    total, width = float(xp.sum(values)), min(LEADING, X.shape[0])
+    values = xp.clip(values[-width:], max(float(values[-1]) * SMALLEST, TINY), None)
+    vectors = X.T @ dual[:, -width:] / xp.sqrt(values * X.shape[0])
+    return values, vectors, max(total - float(xp.sum(values)), 0.0) / (X.shape[1] - width)

@@ -46,7 +46,9 @@ def main() -> None:
         fitted, ours = model(), model()
         history = fitted.fit(X[order], y[order], batch_size=BATCH, shuffle=False, verbose=0).history
         logs = open_epoch(ours, X, y)(order, BATCH)
-        np.testing.assert_allclose(logs["loss"], history["loss"][0], rtol=784 * float(np.finfo(np.float32).eps))
+        np.testing.assert_allclose(
+            logs["loss"], history["loss"][0], rtol=784 * float(np.finfo(np.float32).eps)
+        )
 
     check()
     network = model()

@@ -2,6 +2,7 @@
 
     python -m trainers.torch_cifar10                    # this machine
     torchrun --nproc-per-node 2 -m trainers.torch_cifar10   # data-parallel, batch 4 on each process
+    python -m trainers.torch_cifar10 --recipe fast      # another network (`trainers.cifar10_fast`)
 
 The mathematics is the walk-through's; `kernels.convnet` takes the steps, on the bytes as they lie in memory.
 Pixels count as -1..1, which gives the losses that the walk-through prints; the code it shows scales to
@@ -37,6 +38,7 @@ from trainers.checkpoint import (
     write_state,
 )
 from trainers.cifar10 import CLASS_NAMES
+from trainers.cifar10_fast import FastNet, FastTraining
 from trainers.datasets import Dataset, read_cifar10, resolve
 from trainers.processes import Processes, open_processes
 from trainers.progress import progress
@@ -46,6 +48,10 @@ EXPERIMENT = "day1-experiment-train"
 MODEL_NAME = "cifar10-net"
 MODEL_STEM = "cifar10_net"
 STEPS_A_CALL = 500  # so often the progress bar moves
+RECIPES = {
+    "walk-through": {"epochs": 2, "batch_size": 4, "learning_rate": 0.001, "print_every": 2000},
+    "fast": {"epochs": 4, "batch_size": 256, "learning_rate": 0.2, "print_every": 50},
+}
 
 
 class Net(nn.Module):
@@ -177,7 +183,7 @@ class Training:
             raise CheckpointError(f"{path} does not hold this network ({error}); remove it") from error
         self.losses = arrays["losses"]
 
-    def nets(self) -> list[Net]:
+    def nets(self) -> list[nn.Module]:
         """The networks as PyTorch modules."""
         return [_module(params) for params in self.networks.state()[0]]
 
@@ -195,7 +201,7 @@ def _module(params: np.ndarray) -> Net:
     return net
 
 
-def classify(net: Net, images: np.ndarray, levels: np.ndarray) -> np.ndarray:
+def classify(net: nn.Module, images: np.ndarray, levels: np.ndarray) -> np.ndarray:
     """Return the class of each image: (N,) int64, for ``images`` (N, 3, 32, 32) uint8."""
     table = torch.from_numpy(levels)
     with torch.inference_mode():
@@ -228,7 +234,8 @@ def predict(path: Path, images: np.ndarray) -> np.ndarray:
             with np.load(file, allow_pickle=False) as arrays:
                 stored = {name: torch.tensor(arrays[name]) for name in arrays.files}
             levels = stored.pop("levels").float().reshape(256).numpy()
-            (net := Net()).load_state_dict(stored)
+            net = Net() if "conv1.weight" in stored else FastNet().eval()
+            net.load_state_dict(stored)
         except Exception as error:  # zipfile, NumPy and torch raise a dozen types on damaged files
             reason = " ".join(str(error).split())
             raise ValueError(
@@ -237,7 +244,7 @@ def predict(path: Path, images: np.ndarray) -> np.ndarray:
     return classify(net, np.ascontiguousarray(planes), levels)
 
 
-def write_model(folder: Path, net: Net, levels: np.ndarray, facts: dict[str, Any]) -> list[Path]:
+def write_model(folder: Path, net: nn.Module, levels: np.ndarray, facts: dict[str, Any]) -> list[Path]:
     """Write the network three times into ``folder``, each file atomically; return the paths.
 
     ``cifar10_net.pt`` is the ``state_dict`` for PyTorch (``torch.load`` with ``weights_only=True``),
@@ -256,10 +263,16 @@ def write_model(folder: Path, net: Net, levels: np.ndarray, facts: dict[str, Any
 def main(argv: Sequence[str] | None = None) -> None:
     """Train as the walk-through does; ``--help`` lists the flags."""
     args = _parser().parse_args(argv)
+    for name, value in RECIPES[args.recipe].items():
+        if getattr(args, name) is None:
+            setattr(args, name, value)
     with open_processes(args.device) as processes:
         data = read_cifar10(resolve(args.data_folder), name=Path(args.data_folder).name)
         recipe = Recipe(**{name: getattr(args, name) for name in Recipe.__dataclass_fields__})
-        training = Training(recipe, data, processes)
+        fast = args.recipe == "fast"
+        training = (
+            FastTraining(recipe, data, processes, args.epochs) if fast else Training(recipe, data, processes)
+        )
         first = processes.rank == 0
         with start_run(EXPERIMENT, f"train torch-cifar10 on {data.name}", record=first) as run:
             run.log_params(vars(args))
@@ -268,7 +281,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 _finish(training, data, args, run, seconds)
 
 
-def _train(training: Training, args: argparse.Namespace, run: Any) -> float:
+def _train(training: Training | FastTraining, args: argparse.Namespace, run: Any) -> float:
     """Train to the end, from the last checkpoint if asked; print, log and save on the way. Return seconds."""
     checkpoint, first = Path(args.out) / f"{MODEL_STEM}_checkpoint.npz", training.processes.rank == 0
     if args.resume and checkpoint.exists():
@@ -299,7 +312,9 @@ def _next(step: int, every: int) -> int:
     return (step // every + 1) * every
 
 
-def _finish(training: Training, data: Dataset, args: argparse.Namespace, run: Any, seconds: float) -> None:
+def _finish(
+    training: Training | FastTraining, data: Dataset, args: argparse.Namespace, run: Any, seconds: float
+) -> None:
     """Print what was reached, write the model of the first seed, record both."""
     print("Finished Training")
     levels, images = training.recipe.levels(), data.X_test.reshape(-1, *IMAGE_SHAPE)
@@ -331,21 +346,26 @@ def _finish(training: Training, data: Dataset, args: argparse.Namespace, run: An
         print(f"registered {model.name}, id {model.id}, version {model.version}")
 
 
+def _defaults(name: str) -> str:
+    return f"(default: {', '.join(f'{recipe} {values[name]}' for recipe, values in RECIPES.items())})"
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "torch-cifar10", description="Train the CIFAR-10 walk-through's network."
     )
     add = parser.add_argument
     add("--data-folder", default="cifar10", help="folder of CIFAR-10's .bin files, or cifar10 (default)")
-    add("--epochs", type=positive, default=2, help="(default: 2)")
-    add("--batch-size", type=positive, default=4, help="images a step, on each process (default: 4)")
-    add("--learning-rate", type=float, default=0.001, help="(default: 0.001)")
+    add("--recipe", choices=RECIPES, default="walk-through", help="(default: walk-through)")
+    add("--epochs", type=positive, help=_defaults("epochs"))
+    add("--batch-size", type=positive, help="images a step, on each process " + _defaults("batch_size"))
+    add("--learning-rate", type=float, help=_defaults("learning_rate"))
     add("--momentum", type=float, default=0.9, help="(default: 0.9)")
     add("--zero-to-one", action="store_true", help="scale pixels to 0..1 instead of -1..1")
     add("--seed", type=int, default=SEED, help=f"of weights and order (default: {SEED})")
     add("--seeds", type=positive, default=1, help="train so many networks at once, seed by seed (default: 1)")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(default: auto)")
-    add("--print-every", type=positive, default=2000, help="batches (default: 2000)")
+    add("--print-every", type=positive, help="batches " + _defaults("print_every"))
     add("--checkpoint-every", type=positive, default=2000, help="batches (default: 2000)")
     add("--resume", action="store_true", help="go on from the checkpoint in --out, if there is one")
     add("--out", default="outputs", help="folder for model and checkpoint (default: outputs)")

@@ -47,7 +47,7 @@ def _predict(path: Path, images: np.ndarray, trust_pickle: bool) -> np.ndarray:
         from trainers import keras_mnist
 
         return keras_mnist.predict(path, images)
-    if path.suffix == ".npz" and _holds(path, "conv1.weight"):
+    if path.suffix == ".npz" and _holds(path, "levels"):
         from trainers import torch_cifar10
 
         return torch_cifar10.predict(path, images)

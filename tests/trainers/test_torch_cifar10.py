@@ -19,6 +19,7 @@ from orchestration.cli import main as papershell  # noqa: E402
 from trainers import torch_cifar10, tracking  # noqa: E402
 from trainers.checkpoint import CheckpointError, DivergenceError  # noqa: E402
 from trainers.cifar10 import read_batch  # noqa: E402
+from trainers.cifar10_fast import FastTraining  # noqa: E402
 from trainers.datasets import read_cifar10  # noqa: E402
 
 PRINTED = (2.19, 1.82, 1.66, 1.58, 1.52, 1.47, 1.39, 1.38, 1.37, 1.33, 1.31, 1.27)  # by the walk-through
@@ -190,11 +191,12 @@ def test_a_full_disk_leaves_the_old_checkpoint_and_says_so(train, cifar10_folder
     old = state()
     flags = ["--data-folder", str(cifar10_folder), *FLAGS, "--resume"]
     script = f"""
-import functools, resource, signal, sys
+import resource, signal, sys
 from trainers import torch_cifar10
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # then a write beyond the limit fails as on a full disk
 resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))
-torch_cifar10.start_run = functools.partial(torch_cifar10.start_run, record=False)  # its database is larger
+start_run = torch_cifar10.start_run
+torch_cifar10.start_run = lambda *names, record: start_run(*names, record=False)  # its database is larger
 try:
     torch_cifar10.main({flags!r})
 except OSError as error:
@@ -226,6 +228,47 @@ def test_two_processes_train_as_one_with_twice_the_batch(train, cifar10_folder):
     assert two["losses"].shape == one["losses"].shape == (1, 200)
     np.testing.assert_allclose(two["losses"], one["losses"], atol=ROUNDING * one["losses"].max())
     assert len(tracking.list_runs()) == 2
+
+
+FAST = ("--recipe", "fast", "--batch-size", "40", "--learning-rate", "0.1", "--print-every", "5")
+
+
+def test_the_fast_recipe_learns_predicts_and_resumes_to_the_same_bits(train, cifar10_folder, monkeypatch):
+    printed = train(*FAST, "--out", "whole")
+    losses = re.findall(r"^epoch=\d, batch= +5: loss ([\d.]+)$", printed, re.MULTILINE)
+    assert len(losses) == 8 and float(losses[-1]) < 0.7 * float(losses[0])
+    record = json.loads(Path("whole/cifar10_net.json").read_text())
+    assert record["test_accuracy"][0] > 0.5
+    images, labels = read_batch(cifar10_folder / "test_batch.bin")
+    predicted = torch_cifar10.predict(Path("whole/cifar10_net.npz"), images.reshape(-1, 3, 32, 32))
+    assert (predicted == labels).mean() == record["test_accuracy"][0]
+
+    class Killed(BaseException):
+        """What no handler expects, as a kill."""
+
+    def die(self, stop, advance=FastTraining.advance):
+        if self.step >= 20:
+            raise Killed
+        advance(self, stop)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(FastTraining, "advance", die)
+        train(*FAST, "--checkpoint-every", "15", "--out", "killed")
+    train(*FAST, "--checkpoint-every", "15", "--out", "killed", "--resume")
+    ours, theirs = (np.load(f"{name}/cifar10_net_checkpoint.npz") for name in ("killed", "whole"))
+    assert set(ours.files) == set(theirs.files)
+    for name in ours.files:
+        np.testing.assert_array_equal(ours[name], theirs[name])
+
+
+def test_the_fast_recipe_refuses_what_it_cannot_do_and_says_where_it_diverged(train):
+    with pytest.raises(ValueError, match="trains one network in one process"):
+        train(*FAST, "--seeds", "2")
+    with pytest.raises(DivergenceError, match=r"diverged at epoch \d, batch \d+.*lower --learning-rate"):
+        train(*FAST, "--learning-rate", "1e30")
+    train(*FAST)
+    with pytest.raises(CheckpointError, match="made with model cifar10-fast, not cifar10-net"):
+        train("--resume")
 
 
 @pytest.mark.slow

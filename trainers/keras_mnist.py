@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import os
-import sys
 import tempfile
 import time
 import zlib
@@ -23,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kernels import normalize
-from trainers.arguments import SEED, positive
+from trainers.arguments import add_training_flags, positive, run
 from trainers.checkpoint import (
     CheckpointError,
     DivergenceError,
@@ -305,17 +304,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--second-layer-neurons", type=positive, default=100, help="(default: 100)")
     add("--learning-rate", type=float, default=0.001, help="(default: 0.001)")
     add("--epochs", type=positive, default=20, help="(default: 20)")
-    add("--seed", type=int, default=SEED, help=f"of weights and order (default: {SEED})")
     add("--reference-fit", action="store_true", help="train with Keras's own fit, which is slower")
-    add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(default: auto)")
-    add("--checkpoint-every", type=positive, default=1, help="epochs (default: 1)")
-    add("--resume", action="store_true", help="go on from the checkpoint in --out, if there is one")
-    add("--out", default="outputs", help="folder for model and checkpoint (default: outputs)")
+    add_training_flags(parser, every=1, unit="epochs (default: 1)")
     return parser
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (ValueError, OSError, RuntimeError) as error:
-        sys.exit(f"error: {error}")
+    run(main)

@@ -12,7 +12,6 @@ Pixels count as -1..1, which gives the losses that the walk-through prints; the 
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 import zlib
 from collections.abc import Sequence
@@ -27,7 +26,7 @@ from torch import nn
 
 from kernels import normalize
 from kernels.convnet import IMAGE_SHAPE, Sgd, named, sgd
-from trainers.arguments import SEED, positive
+from trainers.arguments import SEED, add_training_flags, positive, run
 from trainers.checkpoint import (
     CheckpointError,
     DivergenceError,
@@ -48,10 +47,10 @@ EXPERIMENT = "day1-experiment-train"
 MODEL_NAME = "cifar10-net"
 MODEL_STEM = "cifar10_net"
 STEPS_A_CALL = 500  # so often the progress bar moves
-RECIPES = {
-    "walk-through": {"epochs": 2, "batch_size": 4, "learning_rate": 0.001, "print_every": 2000},
-    "fast": {"epochs": 4, "batch_size": 256, "learning_rate": 0.2, "print_every": 50},
-}
+RECIPES: dict[str, dict[str, Any]] = {
+    "walk-through": {"epochs": 2, "batch_size": 4, "learning_rate": 0.001, "print_every": 2000, "checkpoint_every": 2000},
+    "fast": {"epochs": 4, "batch_size": 256, "learning_rate": 0.2, "print_every": 50, "checkpoint_every": 200},
+}  # fmt: skip
 
 
 class Net(nn.Module):
@@ -362,18 +361,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--learning-rate", type=float, help=_defaults("learning_rate"))
     add("--momentum", type=float, default=0.9, help="(default: 0.9)")
     add("--zero-to-one", action="store_true", help="scale pixels to 0..1 instead of -1..1")
-    add("--seed", type=int, default=SEED, help=f"of weights and order (default: {SEED})")
     add("--seeds", type=positive, default=1, help="train so many networks at once, seed by seed (default: 1)")
-    add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(default: auto)")
     add("--print-every", type=positive, help="batches " + _defaults("print_every"))
-    add("--checkpoint-every", type=positive, default=2000, help="batches (default: 2000)")
-    add("--resume", action="store_true", help="go on from the checkpoint in --out, if there is one")
-    add("--out", default="outputs", help="folder for model and checkpoint (default: outputs)")
+    add_training_flags(parser, every=None, unit="batches " + _defaults("checkpoint_every"))
     return parser
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (ValueError, OSError, RuntimeError) as error:
-        sys.exit(f"error: {error}")
+    run(main)

@@ -45,6 +45,8 @@ bench: $(VENV)/.test  ## the figures of the README, on MNIST below PAPERSHELL_DA
 	$(BIN)/python -m benchmarks.decode
 	$(BIN)/python -m benchmarks.normalize
 	$(BIN)/python -m benchmarks.solver
+	$(BIN)/python -m benchmarks.torch_cifar10
+	$(BIN)/python -m benchmarks.keras_mnist
 
 clean:  ## remove everything that these targets made
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache outputs

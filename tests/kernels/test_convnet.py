@@ -157,6 +157,22 @@ def test_averaged_gradients_of_two_halves_are_the_gradient_of_the_whole(data, ba
     assert np.abs(shared.state()[0] - whole.state()[0]).max() <= REDUCTION * EPS * moved
 
 
+def test_a_full_gpu_is_one_sentence_that_says_how_much_was_needed(data):
+    report = (
+        "CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of 8.00 GiB of which 7.12 GiB "
+        "is free. Of the allocated memory 512.00 MiB is allocated by PyTorch."
+    )
+
+    def fill(_):
+        raise torch.OutOfMemoryError(report)
+
+    with pytest.raises(
+        BackendError, match=r"Tried to allocate 20\.00 GiB.*7\.12 GiB is free.*fewer networks"
+    ) as failure:
+        start(initial(1), data, "torch", reduce=fill).run(orders(1, 1, 4))
+    assert "\n" not in str(failure.value)
+
+
 def wrong(data, **changes):
     given = dict(
         zip(

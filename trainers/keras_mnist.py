@@ -117,6 +117,7 @@ class Training:
         self.args = args
         self.history: dict[str, list[float]] = {"loss": [], "accuracy": []}
         self.X, self.y = normalize(data.X_train), data.y_train.astype(np.int32)
+        self._data = zlib.crc32(data.X_train.data)
         self.model = build(self.X.shape[1], int(self.y.max()) + 1, args)
         self._epoch = self._fit if args.reference_fit else self._open()
 
@@ -172,7 +173,7 @@ class Training:
         facts = {
             "model": MODEL_NAME,
             "Keras back end": keras.backend.backend(),
-            "data": zlib.crc32(self.X.data),
+            "data": self._data,
         }
         return facts | {name: getattr(self.args, name) for name in flags}
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from kernels.backends import has_cuda
+from kernels.backends import torch_has_cuda
 
 
 class DeviceError(RuntimeError):
@@ -60,11 +60,11 @@ def open_processes(device: str) -> Iterator[Processes]:
     DeviceError
         ``cuda`` was asked for and there is none.
     """
-    if device == "cuda" and not has_cuda():
+    on_gpu = device != "cpu" and torch_has_cuda()
+    if device == "cuda" and not on_gpu:
         raise DeviceError(
             "no CUDA device is here, and --device cuda asks for one; leave it out to use the CPU"
         )
-    on_gpu = device != "cpu" and has_cuda()
     rank, count = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     if on_gpu:
         import torch

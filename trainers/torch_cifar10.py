@@ -103,6 +103,7 @@ class Training:
     def __init__(self, recipe: Recipe, data: Dataset, processes: Processes):
         self.recipe, self.processes = recipe, processes
         self.images, self.labels = data.X_train.reshape(-1, *IMAGE_SHAPE), data.y_train
+        self._data = zlib.crc32(self.images.data)
         self.losses = np.empty((recipe.seeds, 0), np.float32)
         params = np.stack([_initial(recipe.seed + s) for s in range(recipe.seeds)])
         self._open(params, np.zeros_like(params))
@@ -131,7 +132,7 @@ class Training:
     @property
     def settings(self) -> dict[str, Any]:
         """What a checkpoint must have been made with to be continued here."""
-        facts = {"model": MODEL_NAME, "processes": self.processes.count, "data": zlib.crc32(self.images.data)}
+        facts = {"model": MODEL_NAME, "processes": self.processes.count, "data": self._data}
         return facts | asdict(self.recipe)
 
     def advance(self, stop: int) -> None:
@@ -291,22 +292,37 @@ def _train(training: Training | FastTraining, args: argparse.Namespace, run: Any
     start, total = time.perf_counter(), args.epochs * training.steps_an_epoch
     with progress("training", total) as update:
         while training.step < total:
-            epoch, batch = divmod(training.step, training.steps_an_epoch)
-            stops = [_next(batch, every) for every in (args.print_every, STEPS_A_CALL)]
-            within = min(*stops, training.steps_an_epoch) - batch
-            training.advance(min(training.step + within, _next(training.step, args.checkpoint_every)))
-            batch = training.step - epoch * training.steps_an_epoch
-            update(training.step, f"epoch {epoch + 1}")
-            if not first:
-                continue
-            if batch % args.print_every == 0:
-                loss = training.losses[:, -args.print_every :].mean(axis=1)
-                spread = f" ({loss.min():.2f} to {loss.max():.2f})" if len(loss) > 1 else ""
-                print(f"epoch={epoch + 1}, batch={batch:5}: loss {loss.mean():.2f}{spread}", flush=True)
-                run.log_metrics({"loss": loss.mean()}, step=training.step)
-            if training.step % args.checkpoint_every == 0 or training.step == total:
-                training.save(checkpoint)
+            training.advance(_stop(training, args))
+            if first:
+                epoch, batch = _place(training)
+                update(training.step, f"epoch {epoch}")
+                if batch % args.print_every == 0:
+                    _report(training, args, run)
+                if training.step % args.checkpoint_every == 0 or training.step == total:
+                    training.save(checkpoint)
     return time.perf_counter() - start
+
+
+def _place(training: Training | FastTraining) -> tuple[int, int]:
+    """Epoch and batch, both from 1, of the last step."""
+    epoch, batch = divmod(training.step - 1, training.steps_an_epoch)
+    return epoch + 1, batch + 1
+
+
+def _stop(training: Training | FastTraining, args: argparse.Namespace) -> int:
+    """Up to which step to train before there is something to show, to save or to shuffle."""
+    epoch, batch = divmod(training.step, training.steps_an_epoch)
+    within = min(_next(batch, args.print_every), _next(batch, STEPS_A_CALL), training.steps_an_epoch)
+    return min(epoch * training.steps_an_epoch + within, _next(training.step, args.checkpoint_every))
+
+
+def _report(training: Training | FastTraining, args: argparse.Namespace, run: Any) -> None:
+    """Print and record the mean loss since the last report, as the walk-through does."""
+    loss = training.losses[:, -args.print_every :].mean(axis=1)
+    spread = f" ({loss.min():.2f} to {loss.max():.2f})" if len(loss) > 1 else ""
+    epoch, batch = _place(training)
+    print(f"epoch={epoch}, batch={batch:5}: loss {loss.mean():.2f}{spread}", flush=True)
+    run.log_metrics({"loss": loss.mean()}, step=training.step)
 
 
 def _next(step: int, every: int) -> int:

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from kernels.backends import has_cuda, implementation
+from kernels.backends import implementation, torch_has_cuda
 from kernels.convnet.network import CLASSES, IMAGE_SHAPE, N_PARAMETERS, named
 
 __all__ = ["CLASSES", "IMAGE_SHAPE", "N_PARAMETERS", "Sgd", "named", "sgd"]
@@ -78,7 +78,7 @@ def sgd(
         The back end is absent or has no such operation.
     """
     _check(params, velocity, images, labels, levels)
-    name = ("torch" if has_cuda() else "numba") if backend == "auto" else backend
+    name = ("torch" if torch_has_cuda() else "numba") if backend == "auto" else backend
     opened = implementation("convnet", name).Sgd
     return opened(params, velocity, images, labels, levels, float(learning_rate), float(momentum), reduce)
 

@@ -141,3 +141,16 @@ def test_a_mutated_archive_is_unpacked_or_refused(tmp_path, at, value, length):
             unpack(archive)
         except Cifar10Error as error:
             assert str(archive) in str(error)
+
+
+def test_the_command_shows_and_verifies_it(cifar10_folder, project, capsys):
+    from orchestration.cli import main
+
+    for words in (["data", "show", str(cifar10_folder)], ["data", "verify", str(cifar10_folder)]):
+        with pytest.raises(SystemExit) as end:
+            main(words)
+        assert not end.value.code
+    printed = capsys.readouterr().out
+    assert "images 3 x 32 x 32, bytes" in printed and "200 + 40 images, 10 classes" in printed
+    assert printed.count("no published digest") == 6
+    assert Path("samples.png").read_bytes().startswith(b"\x89PNG")

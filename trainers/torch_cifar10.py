@@ -204,15 +204,12 @@ def _module(params: np.ndarray) -> Net:
     return net
 
 
-def classify(net: nn.Module, images: np.ndarray, levels: np.ndarray) -> np.ndarray:
+def classify(net: nn.Module, images: np.ndarray, levels: np.ndarray, device: str = "cpu") -> np.ndarray:
     """Return the class of each image: (N,) int64, for ``images`` (N, 3, 32, 32) uint8."""
-    table = torch.from_numpy(levels)
+    net, table = net.to(device), torch.from_numpy(levels).to(device)
     with torch.inference_mode():
-        batches = [
-            net(table[torch.from_numpy(part).int()])
-            for part in np.array_split(images, len(images) // 500 + 1)
-        ]
-        return torch.cat(batches).argmax(1).numpy()
+        parts = [torch.from_numpy(part).to(device) for part in np.array_split(images, len(images) // 500 + 1)]
+        return torch.cat([net(table[part.int()]).argmax(1) for part in parts]).cpu().numpy()
 
 
 def predict(path: Path, images: np.ndarray) -> np.ndarray:
@@ -337,7 +334,8 @@ def _finish(
     print("Finished Training")
     levels, images = training.recipe.levels(), data.X_test.reshape(-1, *IMAGE_SHAPE)
     nets = training.nets()
-    hits = np.stack([classify(net, images, levels) == data.y_test for net in nets])
+    device = "cuda" if training.processes.backend == "torch" else "cpu"
+    hits = np.stack([classify(net, images, levels, device) == data.y_test for net in nets])
     accuracy = hits.mean(axis=1)
     spread = (
         f" ({accuracy.min():.4f} to {accuracy.max():.4f} over {len(nets)} seeds)" if len(nets) > 1 else ""
@@ -349,14 +347,14 @@ def _finish(
     run.log_metrics({"accuracy": accuracy.mean(), "seconds": seconds})
     facts = {
         "dataset": data.name,
-        "device": training.processes.backend,
+        "device": device,
         "processes": training.processes.count,
         "seconds": seconds,
         "recipe": asdict(training.recipe),
         "arguments": vars(args),
         "test_accuracy": accuracy.tolist(),
     }
-    files = write_model(Path(args.out), nets[0], levels, facts)
+    files = write_model(Path(args.out), nets[0].cpu(), levels, facts)
     model = run.register_model(MODEL_NAME, files)
     for path in files:
         print(f"wrote {path}")

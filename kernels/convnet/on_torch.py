@@ -103,7 +103,9 @@ class Sgd:
         self._params.copy_(before[0])
         self._velocity.copy_(before[1])
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        with torch.cuda.graph(
+            graph, capture_error_mode="thread_local"
+        ):  # NCCL's watchdog thread goes on asking
             self._take_steps(order, losses)
         return _Graph(graph, order, losses)
 

@@ -102,7 +102,8 @@ def _torch() -> str:
 
     if torch.cuda.is_available():
         return f"PyTorch {torch.__version__}, {torch.cuda.get_device_name()}"
-    return f"PyTorch {torch.__version__}, CPU with {_matrix_units()}"
+    products = "exact int8 products of bytes" if has_matrix_units() else "float32 products"
+    return f"PyTorch {torch.__version__}, CPU with {_matrix_units()}: {products}"
 
 
 def _cupy() -> str:

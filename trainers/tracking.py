@@ -97,7 +97,11 @@ def start_run(experiment: str, name: str, *, record: bool = True) -> Iterator[Re
     if not record:
         yield _NoRecorder()
     elif "AZUREML_RUN_ID" in os.environ:
-        yield _AzureRecorder(importlib.import_module("azureml.core").Run.get_context(allow_offline=False))
+        run = importlib.import_module("azureml.core").Run.get_context(allow_offline=False)
+        try:
+            yield _AzureRecorder(run)
+        finally:
+            run.flush()  # the client logs from a thread of its own, which would end with the process
     elif importlib.util.find_spec("mlflow") is None:
         print("nothing is recorded: pip install 'papershell[track]' adds MLflow", file=sys.stderr)
         yield _NoRecorder()

@@ -40,11 +40,12 @@ class Basis:
     Attributes
     ----------
     mean : (P,) float64, zero without an intercept.
-    vectors : (P, V) float32 orthonormal: eigenvectors by falling eigenvalue, all or the leading ones, or unit vectors.
+    vectors : (P, V) orthonormal: float32 eigenvectors by falling eigenvalue, all or the leading ones;
+        float64 unit vectors where the features are few. The metric is applied in their dtype.
     values : (V,) the covariance in these directions, after a one for the intercept.
     noise : (V,) variances below which a coordinate is the rounding of a constant.
     rest : mean eigenvalue of the directions that ``vectors`` leaves out.
-    step : every so manieth sample is a candidate for the blocks.
+    step : every so many-th sample is a candidate for the blocks.
     """
 
     mean: Array
@@ -65,12 +66,13 @@ class Basis:
         return xp.concat([upper, lower[None]])
 
     def forward(self, xp: ModuleType, gradient: Array) -> tuple[Array, Array]:
-        """Return a gradient (A, K, P + 1) in coordinates (A, K, V), and by centred features (A, K, P), in float32."""
+        """Return a gradient (A, K, P + 1) in coordinates (A, K, V), and by centred features (A, K, P)."""
         P = self.mean.shape[0]
         edge = gradient[..., P:]
         features = gradient[..., :P] - edge * self.mean if edge.shape[-1] else gradient
-        features = xp.astype(features, xp.float32)
-        return xp.concat([xp.astype(edge, xp.float32), features @ self.vectors], axis=-1), features
+        dtype = self.vectors.dtype
+        features = xp.astype(features, dtype)
+        return xp.concat([xp.astype(edge, dtype), features @ self.vectors], axis=-1), features
 
     def back(self, xp: ModuleType, z: Array, features: Array) -> Array:
         """Return theta (A, K, P + 1) from coordinates ``z`` and what lies outside of them, by centred features."""
@@ -98,21 +100,27 @@ def draw(curvature: np.ndarray, count: int) -> np.ndarray:
     return np.searchsorted(edges, marks).clip(max=curvature.size - 1)
 
 
+def representatives(weight: np.ndarray, most: int) -> tuple[slice | np.ndarray, np.ndarray]:
+    """Return rows that stand for all, and the share of each: every row, or ``most`` drawn by weight (N,)."""
+    if weight.size <= most:
+        return slice(None), weight / weight.sum()
+    return draw(weight, most), np.full(most, 1.0 / most)
+
+
 def make_basis(engine: FloatEngine) -> Basis:
     """Return the basis of the samples, from at most GRAM_ROWS drawn ones."""
     xp, weight = engine.xp, engine.samples.weight.sum(axis=0)
     P, rest = engine.samples.X.shape[1], 0.0
-    even = weight.size <= GRAM_ROWS and not np.ptp(weight)
-    index = slice(None) if even else draw(weight, GRAM_ROWS)
+    index, share = representatives(weight, GRAM_ROWS if P <= LARGEST_GRAM else LARGEST_GRAM)
     if engine.width <= LEADING:
-        X, mean = engine.centred(index)
-        values, vectors = xp.mean(X**2, axis=0), xp.eye(P, dtype=xp.float64, **engine.on_device)
+        X, mean = engine.centred(index, share)
+        values, vectors = engine.array(share) @ X**2, xp.eye(P, dtype=xp.float64, **engine.on_device)
     elif P <= LARGEST_GRAM:
-        covariance, mean = engine.covariance(index)
+        covariance, mean = engine.covariance(index, share)
         values, vectors = xp.linalg.eigh(covariance)
     else:
-        X, mean = engine.centred(draw(weight, min(LARGEST_GRAM, weight.size)))
-        values, vectors, rest = leading_eigenvectors(xp, X)
+        X, mean = engine.centred(index, share)
+        values, vectors, rest = leading_eigenvectors(xp, X * xp.sqrt(engine.array(share))[:, None])
     values, vectors = xp.flip(values, axis=0), xp.flip(vectors, axis=1)
     values = xp.clip(values, max(float(values[0]) * SMALLEST, TINY), None)
     noise = (CENTRING_ERROR * (xp.abs(mean) @ xp.abs(vectors))) ** 2
@@ -121,13 +129,15 @@ def make_basis(engine: FloatEngine) -> Basis:
             xp.concat([xp.full_like(part[:1], first), part]) for first, part in ((1.0, values), (0.0, noise))
         )
     step = max(1, weight.size // CANDIDATES)
-    return Basis(mean, xp.astype(vectors, xp.float32), values, noise, rest, step)
+    if engine.width > LEADING:
+        vectors = xp.astype(vectors, xp.float32)
+    return Basis(mean, vectors, values, noise, rest, step)
 
 
 def leading_eigenvectors(xp: ModuleType, X: Array) -> tuple[Array, Array, float]:
     """Return eigenvalues (rising), eigenvectors and mean remaining eigenvalue of few centred samples (n, P)."""
-    values, dual = xp.linalg.eigh(X @ X.T / X.shape[0])
+    values, dual = xp.linalg.eigh(X @ X.T)
     total, width = float(xp.sum(values)), min(LEADING, X.shape[0])
     values = xp.clip(values[-width:], max(float(values[-1]) * SMALLEST, TINY), None)
-    vectors = X.T @ dual[:, -width:] / xp.sqrt(values * X.shape[0])
+    vectors = X.T @ dual[:, -width:] / xp.sqrt(values)
     return values, vectors, max(total - float(xp.sum(values)), 0.0) / (X.shape[1] - width)

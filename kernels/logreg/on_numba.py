@@ -150,6 +150,21 @@ def _residual_of_digits(Z, pieces, unit, bias, y, weight, ovr, unit_out, D, loss
             D[i, c] = q[c]
 
 
+@_jit
+def join_sums(Z, pieces, unit, out):
+    """Set ``out`` (n, C) float32 to the numbers that sums of digits ``Z`` (n, pieces * C) int32 make."""
+    columns = unit.size
+    z = np.empty(columns)
+    for i in range(Z.shape[0]):
+        for c in range(columns):
+            z[c] = Z[i, c]
+        for s in range(1, pieces):
+            for c in range(columns):
+                z[c] = z[c] * 256.0 + Z[i, s * columns + c]
+        for c in range(columns):
+            out[i, c] = z[c] * unit[c]
+
+
 class Engine(FloatEngine):
     """Float32 BLAS products and the fused residual, a block of rows a thread.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import cache
 
 import numpy as np
@@ -46,6 +47,18 @@ def integer_products_are_exact() -> bool:
     return exact and np.array_equal(transposed[:, 0], X.astype(np.int64).sum(axis=0) * -128)
 
 
+def shared(X: np.ndarray) -> torch.Tensor:
+    """Return a tensor on the memory of ``X``, which is only read: a read-only array will do."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return torch.from_numpy(X)
+
+
+def transpose(X: torch.Tensor) -> torch.Tensor:
+    """Return X' of rows (N, P); oneDNN misreads the strides of a single column's transpose."""
+    return X.T if X.shape[1] > 1 else X.reshape(1, -1)
+
+
 class ByteCandidates(Candidates):
     """Candidates rounded to bytes, each coordinate relative to its largest; their Gram matrices are exact."""
 
@@ -57,7 +70,9 @@ class ByteCandidates(Candidates):
     def gram(self, index: np.ndarray) -> np.ndarray:
         """See `Candidates.gram`."""
         drawn = torch.from_numpy(self.bytes[index])
-        return torch._int_mm(drawn.T, drawn).numpy() * np.outer(self.unit, self.unit).astype(np.float64)
+        return torch._int_mm(transpose(drawn), drawn).numpy() * np.outer(self.unit, self.unit).astype(
+            np.float64
+        )
 
 
 class IntegerEngine(on_numba.Engine):
@@ -67,7 +82,7 @@ class IntegerEngine(on_numba.Engine):
 
     def __init__(self, samples: Samples):
         super().__init__(samples)
-        self.bytes = torch.from_numpy(np.ascontiguousarray(samples.X))
+        self.bytes = shared(np.ascontiguousarray(samples.X))
         self.largest_weight = float(samples.weight.max(initial=0.0))
 
     def start_thread(self) -> None:
@@ -89,7 +104,7 @@ class IntegerEngine(on_numba.Engine):
             D, loss, total = np.empty(Z.shape, np.int8), np.zeros(A), np.zeros(bias.size)
             y, weight, ovr = self.y[index], self.weight[index][:, fold], self.samples.loss == "ovr"
             on_numba._residual_of_digits(Z, pieces, unit, bias, y, weight, ovr, unit_out, D, loss, total)
-            sums = torch._int_mm(self.bytes[index].T, torch.from_numpy(D)).numpy()
+            sums = torch._int_mm(transpose(self.bytes[index]), torch.from_numpy(D)).numpy()
             return loss, sums.astype(np.float64), total
 
         blocks = self.blocks(digits.shape[1] * 4)
@@ -106,17 +121,28 @@ class IntegerEngine(on_numba.Engine):
     def project(self, V, step=1):
         """See `FloatEngine.project`; with 16 bits of ``V`` relative to each column's largest."""
         W, bias = self.columns(V.T[None])
-        digits, unit = split_digits(W.T, PROJECTION_PIECES)
+        return self.multiply(W.T, PROJECTION_PIECES, step) + bias.astype(np.float32)
+
+    def multiply(self, W: np.ndarray, pieces: int, step: int = 1) -> np.ndarray:
+        """Return every ``step``-th row of raw bytes times ``W`` (P, C) float64, as (n, C) float32.
+
+        The sums are exact; what is rounded is ``W``, to ``pieces`` digits, and the result.
+        """
+        digits, unit = split_digits(W, pieces)
         weights = torch.from_numpy(digits)
 
         def block(index: slice) -> np.ndarray:
             Z = torch._int_mm(self.bytes[index], weights).numpy()
-            return (join_digits(Z, PROJECTION_PIECES) * unit + bias).astype(np.float32)
+            out = np.empty((len(Z), unit.size), np.float32)
+            on_numba.join_sums(Z, pieces, unit, out)
+            return out
 
         return np.concatenate(list(self.map(block, self.blocks(digits.shape[1] * 4, step))))
 
-    def covariance(self, index):
-        """See `FloatEngine.covariance`; from the exact Gram matrix."""
+    def covariance(self, index, share):
+        """See `FloatEngine.covariance`; from the exact Gram matrix where the rows weigh the same."""
+        if np.ptp(share):
+            return super().covariance(index, share)
         rows, scale = self.X[index], self.samples.scale
         mean = rows.mean(axis=0, dtype=np.float64) * float(self.samples.fit_intercept)
         return (integer_gram(rows) / len(rows) - np.outer(mean, mean)) * scale**2, mean * scale
@@ -134,8 +160,8 @@ def integer_gram(X: np.ndarray) -> np.ndarray:
         raise BackendError("this processor has no fast exact byte products (VNNI or AMX)")
     gram = 128.0 * np.repeat(X.sum(axis=0, dtype=np.int64)[:, None], X.shape[1], axis=1)
     for first in range(0, len(X), LARGEST_INTEGER_SUM):
-        block = torch.from_numpy(X[first : first + LARGEST_INTEGER_SUM])
-        gram += torch._int_mm(block.T, (block ^ 128).view(torch.int8)).numpy()
+        block = shared(X[first : first + LARGEST_INTEGER_SUM])
+        gram += torch._int_mm(transpose(block), (block ^ 128).view(torch.int8)).numpy()
     return gram
 
 

@@ -96,23 +96,24 @@ def fit_path(
         The back end is absent; the message gives the reason.
     """
     rates = validate.rates(l2)
+    validate.limits(tol, max_iter)
     X = validate.features(X)
     weight = validate.folds(folds, validate.weight(sample_weight, len(X)), len(X))
+    unit = weight.max(axis=1)
+    weight = weight / unit[:, None]  # float32 and fixed point see each fold's weights at their own scale
     samples = Samples(X, validate.labels(y, len(X)), weight, int(np.max(y)) + 1,
-                      validate.loss(loss), float(1.0 if scale is None else scale), bool(fit_intercept))  # fmt: skip
+                      validate.loss(loss), validate.scale(scale), bool(fit_intercept))  # fmt: skip
     name = choose_backend(samples, weight.shape[0] * rates.size) if backend == "auto" else backend
-    from threadpoolctl import threadpool_limits
-
     engine = backends.implementation("logreg", name).Engine(samples)
     fold, rate = (axis.ravel() for axis in np.indices((weight.shape[0], rates.size)))
     start = starting_point(warm_start, fold.size, engine)
-    ridge = np.repeat(rates[rate, None], engine.width, axis=1)
+    ridge = np.repeat((rates[rate] / unit[fold])[:, None], engine.width, axis=1)
     if fit_intercept and not penalize_intercept:
         ridge[:, -1] = 0.0
-    with threadpool_limits(1, user_api="blas"):  # the engines bring their own threads
+    with engine.one_blas_thread():
         solution = solve_in_batches(engine, start, fold, ridge, tol, max_iter, callback)
     shape = (rates.size,) if folds is None else (weight.shape[0], rates.size)
-    return pack(solution, samples, weight.sum(axis=1)[fold], shape, name)
+    return pack(solution, samples, (unit * weight.sum(axis=1))[fold], shape, name)
 
 
 def solve_in_batches(engine: FloatEngine, theta, fold, ridge, tol, max_iter, callback) -> Solution:
@@ -165,7 +166,7 @@ def starting_point(warm_start: PathSolution | None, problems: int, engine: Float
     K, P = engine.samples.n_classes, engine.samples.X.shape[1]
     theta = np.zeros((problems, K, engine.width))
     if warm_start is not None:
-        if warm_start.coef.size != problems * K * P:
+        if warm_start.coef.shape[-2:] != (K, P) or warm_start.coef.size != problems * K * P:
             raise ValueError(
                 f"warm_start has coefficients of shape {warm_start.coef.shape}, but {problems} problems of {K} "
                 f"classes and {P} features are to be fitted; pass a solution of the same rates and data"

@@ -35,9 +35,9 @@ class Metric:
     Attributes
     ----------
     basis : the coordinates.
-    diagonal : (A, B, V) float32.
-    rest : (A, B) float32, for the directions outside the basis.
-    leading : (A, B, Q, Q) float32 that takes the place of the first Q of the diagonal, or None.
+    diagonal : (A, B, V) in the dtype of the basis.
+    rest : (A, B), for the directions outside the basis.
+    leading : (A, B, Q, Q) that takes the place of the first Q of the diagonal, or None.
     """
 
     basis: Basis
@@ -57,7 +57,7 @@ class Metric:
         return engine.xp.concat(list(parts))
 
     def apply(self, xp: ModuleType, gradient: Array) -> Array:
-        """Return the same on one thread, computed in float32."""
+        """Return the same on one thread, computed in the dtype of the basis."""
         v, features = self.basis.forward(xp, gradient)
         z = self.diagonal * v
         if self.leading is not None:
@@ -78,7 +78,9 @@ def first_metric(engine: FloatEngine, fold: np.ndarray, ridge: Array) -> Metric:
         weight = engine.samples.weight[:, :: basis.step]
         return make_metric(engine, basis, [share * weight[f, None] / weight[f].sum() for f in fold], ridge)
     diagonal = share * basis.values + ridge @ basis.matrix(xp) ** 2
-    return Metric(basis, inverse(xp, diagonal)[:, None], inverse(xp, share * basis.rest + ridge[:, :1]))
+    return Metric(
+        basis, inverse(xp, basis, diagonal)[:, None], inverse(xp, basis, share * basis.rest + ridge[:, :1])
+    )
 
 
 def metric_at(engine: FloatEngine, basis: Basis, theta: Array, fold: np.ndarray, ridge: Array) -> Metric:
@@ -127,14 +129,14 @@ def block(
     root = xp.sqrt(xp.where(diagonal > SMALLEST_CURVATURE + basis.noise[:Q], diagonal, np.inf))
     outer = root[:, None] * root
     unit = hessian / outer + JITTER * xp.eye(Q, dtype=xp.float64, **engine.on_device)
-    leading = xp.astype(engine.inverse(unit) / outer, xp.float32)
-    diagonal = inverse(xp, total * basis.values + penalty.diagonal)
-    return leading, diagonal, inverse(xp, total * basis.rest + penalty.rest)
+    leading = xp.astype(engine.inverse(unit) / outer, basis.vectors.dtype)
+    diagonal = inverse(xp, basis, total * basis.values + penalty.diagonal)
+    return leading, diagonal, inverse(xp, basis, total * basis.rest + penalty.rest)
 
 
-def inverse(xp: ModuleType, curvature: Array) -> Array:
-    """Return 1 / ``curvature`` in float32."""
-    return xp.astype(1 / xp.clip(curvature, SMALLEST_CURVATURE, None), xp.float32)
+def inverse(xp: ModuleType, basis: Basis, curvature: Array) -> Array:
+    """Return 1 / ``curvature`` in the dtype of the basis."""
+    return xp.astype(1 / xp.clip(curvature, SMALLEST_CURVATURE, None), basis.vectors.dtype)
 
 
 def blocks_per_problem(engine: FloatEngine) -> int:
@@ -146,4 +148,4 @@ def blocks_per_problem(engine: FloatEngine) -> int:
 def metric_bytes(engine: FloatEngine) -> int:
     """Return the bytes of one problem's metric."""
     Q = min(LEADING, engine.width)
-    return blocks_per_problem(engine) * (4 * Q * Q + 8 * engine.width)
+    return blocks_per_problem(engine) * 8 * (Q * Q + engine.width)

@@ -16,15 +16,19 @@ one operand is a byte already, which saves its splitting.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import reduce
+from functools import cache, reduce
 from operator import add
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kernels.logreg.losses import Array, value_and_residual
+
+if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
 
 BLOCK_BYTES = 2 << 20  # logits of one block of rows: they are written, read and overwritten in a core's cache
 SMALLEST_COLUMN = 1e-280  # a column below is zero; its digits' unit must not be subnormal
@@ -98,6 +102,14 @@ class Samples:
     fit_intercept: bool
 
 
+@cache
+def blas_libraries(engine: str) -> ThreadpoolController:
+    """Return the BLAS libraries that the module ``engine`` finds loaded; looking for them takes milliseconds."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController().select(user_api="blas")
+
+
 @dataclass(frozen=True)
 class Grade:
     """How precisely a pass computes.
@@ -169,6 +181,10 @@ class FloatEngine:
     def map(self, function: Callable, items: Iterable) -> Iterable:
         """Apply ``function`` to ``items``, in order; engines with threads use them here."""
         return map(function, items)
+
+    def one_blas_thread(self) -> AbstractContextManager:
+        """Return a context in which BLAS uses one thread: engines bring their own, and small products lose on two."""
+        return blas_libraries(type(self).__module__).limit(limits=1)
 
     def total(self, function: Callable[[slice], tuple[Array, ...]], blocks: list[slice]) -> list[Array]:
         """Return the sums of what ``function`` returns for each block; every thread adds up its own."""
@@ -249,18 +265,20 @@ class FloatEngine:
         """Return every ``step``-th sample in the coordinates ``V`` (P + 1, Q)."""
         return Candidates(self.xp, self.project(V, step))
 
-    def covariance(self, index: slice | np.ndarray) -> tuple[Array, Array]:
-        """Return the mean of x x' (P, P) about the features' mean (P,) and that mean, over the rows ``index``."""
+    def covariance(self, index: slice | np.ndarray, share: np.ndarray) -> tuple[Array, Array]:
+        """Return the mean of x x' (P, P) about the features' mean (P,) and that mean; see `centred`."""
         xp = self.xp
-        X, mean = self.centred(index)
-        X = xp.astype(X, xp.float32)
-        return xp.astype(X.T @ X, xp.float64) / X.shape[0], mean
+        X, mean = self.centred(index, share)
+        X = xp.astype(X * xp.sqrt(self.array(share))[:, None], xp.float32)
+        return xp.astype(X.T @ X, xp.float64), mean
 
-    def centred(self, index: slice | np.ndarray) -> tuple[Array, Array]:
-        """Return the scaled rows (n, P) less their mean (P,) in float64, and the mean: zero without an intercept."""
-        xp = self.xp
-        X = self.rows(index, xp.float64) * self.samples.scale
-        mean = xp.mean(X, axis=0) * float(self.samples.fit_intercept)
+    def centred(self, index: slice | np.ndarray, share: np.ndarray) -> tuple[Array, Array]:
+        """Return the scaled rows ``index`` (n, P) less their mean (P,) in float64, and the mean.
+
+        ``share`` (n,) are the rows' weights in the mean, which sum to one; without an intercept it is zero.
+        """
+        X = self.rows(index, self.xp.float64) * self.samples.scale
+        mean = self.array(share) @ X * float(self.samples.fit_intercept)
         return X - mean, mean
 
     def inverse(self, matrix: Array) -> Array:

@@ -37,12 +37,13 @@ def labels(y: np.ndarray, n_samples: int) -> np.ndarray:
         raise ValueError(
             "y must hold integer labels 0..K-1; map others with numpy.unique(..., return_inverse=True)"
         )
-    present = np.bincount(y) > 0
+    present = np.unique(y)
     if present.size < 2:
         raise ValueError("y holds one class only; a classifier needs samples of at least two")
-    if not present.all():
+    gap = present != np.arange(present.size)
+    if gap.any():
         raise ValueError(
-            f"no sample has label {present.argmin()} though label {present.size - 1} occurs; number the classes 0..K-1"
+            f"no sample has label {gap.argmax()} though label {present[-1]} occurs; number the classes 0..K-1"
         )
     return y.astype(np.int64)
 
@@ -80,7 +81,7 @@ def folds(folds: np.ndarray | None, weight: np.ndarray, n_samples: int) -> np.nd
     if folds is None:
         return weight[None]
     folds = np.asarray(folds, dtype=np.float64)
-    if folds.ndim != 2 or folds.shape[1] != n_samples:
+    if folds.ndim != 2 or folds.shape[1] != n_samples or not len(folds):
         raise ValueError(f"folds must be masks of shape (folds, {n_samples}), got {folds.shape}")
     folds = each_fold(folds) * weight
     return each_fold(folds)
@@ -96,8 +97,22 @@ def each_fold(folds: np.ndarray) -> np.ndarray:
     return folds
 
 
+def scale(scale: float | None) -> float:
+    """Return the factor of X, 1 by default, or raise ValueError."""
+    scale = 1.0 if scale is None else float(scale)
+    if not np.isfinite(scale):
+        raise ValueError(f"scale is {scale}; it must be a finite number, for example 1 / 255")
+    return scale
+
+
 def loss(loss: str) -> str:
     """Return ``loss`` if it is known, or raise ValueError."""
     if loss not in LOSSES:
         raise ValueError(f"unknown loss {loss!r}; choose one of {', '.join(LOSSES)}")
     return loss
+
+
+def limits(tol: float, max_iter: int) -> None:
+    """Raise ValueError where the iteration could not know when to end."""
+    if not tol >= 0 or not max_iter >= 0:
+        raise ValueError(f"tol and max_iter must be >= 0, got {tol!r} and {max_iter!r}")

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from orchestration.commands.record_store import RemoteWorkspace, records_of
 from orchestration.table import print_table
 
 group = typer.Typer(help="List, register and download models.", no_args_is_help=True)
@@ -17,11 +18,12 @@ def register(app: typer.Typer) -> None:
 
 
 @group.command("list")
-def list_() -> None:
+def list_(workspace: RemoteWorkspace = None) -> None:
     """List every version of every registered model, newest first."""
-    from trainers.tracking import list_models
-
-    rows = [(m.name, m.id, m.version, f"{m.created:%Y-%m-%d %H:%M:%S}") for m in list_models()]
+    rows = [
+        (m.name, m.id, m.version, f"{m.created:%Y-%m-%d %H:%M:%S}")
+        for m in records_of(workspace).list_models()
+    ]
     print_table(("name", "id", "version", "registered"), rows)
 
 
@@ -29,11 +31,10 @@ def list_() -> None:
 def register_(
     name: Annotated[str, typer.Argument(help="The name to register under, as in sklearn_mnist.")],
     files: Annotated[list[Path], typer.Argument(help="The model's files.", exists=True, dir_okay=False)],
+    workspace: RemoteWorkspace = None,
 ) -> None:
     """Register files as the next version of a model."""
-    from trainers.tracking import register_model
-
-    model = register_model(name, files)
+    model = records_of(workspace).register_model(name, files)
     print(f"registered {model.name}, id {model.id}, version {model.version}")
 
 
@@ -42,9 +43,8 @@ def download(
     name: Annotated[str, typer.Argument(help="The registered name.")],
     version: Annotated[str | None, typer.Option(help="Which version (default: the newest).")] = None,
     out: Annotated[Path, typer.Option(help="Where the files go.")] = Path("model"),
+    workspace: RemoteWorkspace = None,
 ) -> None:
     """Copy the files of a registered model into a folder."""
-    from trainers.tracking import download_model
-
-    for path in download_model(name, version, out):
+    for path in records_of(workspace).download_model(name, version, out):
         print(f"wrote {path}")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from orchestration.commands.record_store import RemoteWorkspace, records_of
 from orchestration.table import print_table
 
 if TYPE_CHECKING:
@@ -21,13 +22,12 @@ def register(app: typer.Typer) -> None:
 @group.command("list")
 def list_(
     limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest first.")] = 20,
+    workspace: RemoteWorkspace = None,
 ) -> None:
     """List the newest runs with their accuracy."""
-    from trainers.tracking import list_runs
-
     rows = [
         (
-            run.id[:8],
+            _short(run.id, workspace),
             run.name,
             run.experiment,
             run.status.lower(),
@@ -35,17 +35,18 @@ def list_(
             _number(run.metrics.get("regularization rate")),
             _number(run.metrics.get("final test accuracy", run.metrics.get("accuracy"))),
         )
-        for run in list_runs(limit)
+        for run in records_of(workspace).list_runs(limit)
     ]
     print_table(("run", "name", "experiment", "status", "started", "rate", "accuracy"), rows)
 
 
 @group.command()
-def show(run: Annotated[str, typer.Argument(help="A run's id, or how it begins.")]) -> None:
+def show(
+    run: Annotated[str, typer.Argument(help="A run's id, or how it begins.")],
+    workspace: RemoteWorkspace = None,
+) -> None:
     """Show everything that a run recorded."""
-    from trainers.tracking import get_run
-
-    found = get_run(run)
+    found = records_of(workspace).get_run(run)
     print(f"{found.id}  {found.name}, {found.experiment}, {found.status.lower()}, {found.started:%c}")
     for heading, values in (("parameters", found.params), ("metrics", found.metrics)):
         print(heading)
@@ -59,14 +60,14 @@ def show(run: Annotated[str, typer.Argument(help="A run's id, or how it begins."
 @group.command()
 def compare(
     runs: Annotated[list[str], typer.Argument(help="Two runs or more, by the beginning of their ids.")],
+    workspace: RemoteWorkspace = None,
 ) -> None:
     """Show runs side by side, rows that differ in bold."""
-    from trainers.tracking import get_run
-
-    found = [get_run(run) for run in runs]
+    records = records_of(workspace)
+    found = [records.get_run(run) for run in runs]
     rows = _rows(found)
     differing = {index for index, (_, *values) in enumerate(rows) if len(set(values)) > 1}
-    print_table(("", *(run.id[:8] for run in found)), rows, bold=differing)
+    print_table(("", *(_short(run.id, workspace) for run in found)), rows, bold=differing)
 
 
 def _rows(runs: list[RunRecord]) -> list[tuple[str, ...]]:
@@ -77,6 +78,11 @@ def _rows(runs: list[RunRecord]) -> list[tuple[str, ...]]:
         *((name, *(run.params.get(name, "") for run in runs)) for name in params),
         *((name, *(_number(run.metrics.get(name)) for run in runs)) for name in metrics),
     ]
+
+
+def _short(run_id: str, workspace: str | None) -> str:
+    """Return as much of a run's id as tells it from others: a workspace's begin with the experiment."""
+    return run_id[:8] if workspace is None else run_id
 
 
 def _number(value: float | None) -> str:

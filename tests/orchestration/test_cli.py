@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from kernels import write_idx
-from orchestration.cli import main
 
 HEAVY = "numba scipy sklearn matplotlib mlflow torch cupy keras tensorflow azureml pandas requests pooch"
 RATE_FIELDS = {"l2", "C", "loss", "grad_norm", "n_iter", "status", "test_accuracy"}
@@ -23,22 +22,6 @@ def cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PAPERSHELL_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
-
-
-@pytest.fixture
-def run(project, capsys):
-    """Run the command in an empty project; return exit code, stdout and stderr."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        try:
-            main([str(argument) for argument in arguments])
-        except SystemExit as end:
-            printed = capsys.readouterr()
-            return end.code or 0, printed.out, printed.err
-        raise AssertionError("the command did not end with an exit code")
-
-    return run
 
 
 @pytest.fixture

@@ -1,0 +1,80 @@
+"""Azure ML's base images as data: which are supported, and what replaces the others.
+
+Read from Azure/AzureML-Containers (last commit 2026-03-16) and the image list that
+azureml-core 1.61.0.post4 carries.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+REGISTRY = "mcr.microsoft.com/azureml/"
+CPU_IMAGE = REGISTRY + "openmpi5.0-ubuntu24.04"
+GPU_IMAGE = REGISTRY + "openmpi5.0-cuda12.8-ubuntu24.04"
+CONDA_CUDA = "12.9"  # what conda is told the driver can do while an image is built on a machine without a GPU
+_SOURCE = "Azure/AzureML-Containers"
+
+
+@dataclass(frozen=True)
+class BaseImage:
+    """One base image: its CUDA toolkit (None: for the CPU), and since when it is not maintained."""
+
+    name: str
+    cuda: tuple[int, int] | None = None
+    deprecated_on: str = ""
+    source: str = _SOURCE
+    read_on: str = "2026-03-16"
+
+
+_ROWS = (
+    BaseImage("openmpi4.1.0-ubuntu20.04", None, "2025-09-09"),
+    BaseImage("openmpi4.1.0-ubuntu22.04"),
+    BaseImage("openmpi5.0-ubuntu24.04"),
+    BaseImage("openmpi3.1.2-cuda10.0-cudnn7-ubuntu18.04", (10, 0), "2024-12-06"),
+    BaseImage("openmpi3.1.2-cuda10.1-cudnn7-ubuntu18.04", (10, 1), "2024-12-06"),
+    BaseImage("openmpi3.1.2-cuda10.2-cudnn7-ubuntu18.04", (10, 2), "2024-12-06"),
+    BaseImage("openmpi4.1.0-cuda11.0.3-cudnn8-ubuntu18.04", (11, 0), "2024-12-06"),
+    BaseImage("openmpi4.1.0-cuda11.1-cudnn8-ubuntu18.04", (11, 1), "2024-12-06"),
+    BaseImage("openmpi4.1.0-cuda11.1-cudnn8-ubuntu20.04", (11, 1), "2026-03-16"),
+    BaseImage("openmpi4.1.0-cuda11.2-cudnn8-ubuntu20.04", (11, 2), "2026-03-16"),
+    BaseImage("openmpi4.1.0-cuda11.3-cudnn8-ubuntu20.04", (11, 3), "2026-03-16"),
+    BaseImage("openmpi4.1.0-cuda11.6-cudnn8-ubuntu20.04", (11, 6), "2026-03-16"),
+    BaseImage("openmpi4.1.0-cuda11.8-cudnn8-ubuntu22.04", (11, 8), "2025-09-09"),
+    BaseImage("openmpi5.0-cuda12.4-ubuntu22.04", (12, 4)),
+    BaseImage("openmpi5.0-cuda12.5-ubuntu22.04", (12, 5)),
+    BaseImage("openmpi5.0-cuda12.6-ubuntu24.04", (12, 6)),
+    BaseImage("openmpi5.0-cuda12.8-ubuntu24.04", (12, 8)),
+    BaseImage("openmpi5.0-cuda13.1-ubuntu24.04", (13, 1)),
+)
+
+IMAGES: dict[str, BaseImage] = {row.name: row for row in _ROWS}
+
+# The compute capabilities that a CUDA major still compiles for: (oldest, first of the next that it
+# does not know). CUDA 12 dropped Kepler, 13 everything below Turing (release notes of each);
+# Blackwell needs 12.8, which `supports` treats apart.
+_CAPABILITIES = {10: ((3, 0), (8, 0)), 11: ((3, 5), (9, 1)), 12: ((5, 0), (13, 0)), 13: ((7, 5), (13, 0))}
+_BLACKWELL, _BLACKWELL_CUDA = (10, 0), (12, 8)
+
+
+def find(image: str) -> BaseImage | None:
+    """Return the row of an image reference, with or without registry and tag; None for a foreign image."""
+    return IMAGES.get(image.removeprefix(REGISTRY).partition(":")[0])
+
+
+def supports(cuda: tuple[int, int], capability: tuple[int, int]) -> bool:
+    """Return whether a CUDA toolkit has code for a GPU of that compute capability."""
+    oldest, beyond = _CAPABILITIES.get(cuda[0], ((0, 0), (99, 0)))
+    return oldest <= capability < beyond and (capability < _BLACKWELL or cuda >= _BLACKWELL_CUDA)
+
+
+def image_for(capability: tuple[int, int] | None) -> str:
+    """Return the image to take for a GPU of that compute capability (None: for a CPU).
+
+    CUDA 12.8 where it fits, for it runs on drivers from 525 on and knows every GPU from Maxwell to
+    Blackwell; the last CUDA 11 for the K80.
+    """
+    if capability is None:
+        return CPU_IMAGE
+    if supports((12, 8), capability):
+        return GPU_IMAGE
+    return REGISTRY + "openmpi4.1.0-cuda11.8-cudnn8-ubuntu22.04"

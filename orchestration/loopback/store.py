@@ -1,0 +1,95 @@
+"""Everything the service remembers, as JSON documents in one SQLite file."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+Document = dict[str, Any]
+
+
+class Store:
+    """Documents by kind and key, kept in the order in which they were first put.
+
+    Every call is one committed transaction, so the file is whole whenever the process ends.
+    Safe to share between threads.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._lock = threading.RLock()
+        self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        self._connection.execute("PRAGMA journal_mode=WAL")
+        self._connection.execute("PRAGMA synchronous=NORMAL")
+        self._connection.execute(
+            "CREATE TABLE IF NOT EXISTS documents ("
+            "place INTEGER PRIMARY KEY, kind TEXT, key TEXT, body TEXT, UNIQUE (kind, key))"
+        )
+
+    def put(self, kind: str, key: str, document: Document) -> Document:
+        """Write ``document``, replacing what lay there; return it."""
+        with self._lock:
+            self._connection.execute(
+                "INSERT INTO documents (kind, key, body) VALUES (?, ?, ?) "
+                "ON CONFLICT (kind, key) DO UPDATE SET body = excluded.body",
+                (kind, key, json.dumps(document)),
+            )
+        return document
+
+    def add(self, kind: str, key: str, document: Document) -> Document:
+        """Write ``document`` unless one lies there already; return the one that lies there now."""
+        with self._lock:
+            return self.get(kind, key) or self.put(kind, key, document)
+
+    def get(self, kind: str, key: str) -> Document | None:
+        """Return the document, or None.
+
+        Raises
+        ------
+        TypeError
+            The key, which a request may have brought, is no text.
+        """
+        if not isinstance(key, str):
+            raise TypeError(f"a {kind} is named by text, not by {key!r}")
+        with self._lock:
+            row = self._connection.execute(
+                "SELECT body FROM documents WHERE kind = ? AND key = ?", (kind, key)
+            ).fetchone()
+        return json.loads(row[0]) if row else None
+
+    def update(self, kind: str, key: str, change: Callable[[Document], object]) -> Document:
+        """Let ``change`` edit the document in place, as one step; return it.
+
+        Raises
+        ------
+        KeyError
+            There is no such document.
+        """
+        with self._lock:
+            document = self.get(kind, key)
+            if document is None:
+                raise KeyError(key)
+            change(document)
+            return self.put(kind, key, document)
+
+    def remove(self, kind: str, key: str) -> None:
+        """Forget the document, if there is one."""
+        with self._lock:
+            self._connection.execute("DELETE FROM documents WHERE kind = ? AND key = ?", (kind, key))
+
+    def all(self, kind: str, prefix: str = "") -> list[Document]:
+        """Return the documents of one kind whose key begins with ``prefix``, oldest first."""
+        with self._lock:
+            rows = self._connection.execute(
+                "SELECT body FROM documents WHERE kind = ? AND substr(key, 1, ?) = ? ORDER BY place",
+                (kind, len(prefix), prefix),
+            ).fetchall()
+        return [json.loads(body) for (body,) in rows]
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._connection.close()

@@ -1,0 +1,209 @@
+"""Hard and bad input of `fit_path`: solved to a stated gradient or refused in one sentence, never silently wrong."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from kernels import BackendError, Status, fit_path
+from kernels.logreg import coordinates, precondition
+from tests.kernels.logreg_reference import ON_HOST, assert_same_optimum, blobs, check, in_bytes
+
+RATES = [0.0, 1e-3, 1.0]
+X, Y = blobs()
+WIDE, WIDE_Y = blobs(40, coordinates.LARGEST_GRAM + 10, 2, seed=1)
+MANY, MANY_Y = blobs(600, 8, 200, seed=2)
+SCALES = np.repeat([1.0, 1e8, 1e-8], (4, 3, 3))
+SEPARABLE = np.c_[0.01 * X, 5 * np.eye(3)[Y]]
+FEW, FEW_Y = blobs(20, 60)
+
+HARD = {
+    "separable": (SEPARABLE, Y, [0.0], {}),
+    "one column separates": (np.array([[-1.0], [1.0], [-2.0], [2.0]]), np.array([0, 1, 0, 1]), [0.0], {}),
+    "constant and duplicate columns": (np.c_[X, X[:, :2], np.ones(len(X)), np.full(len(X), 7)], Y, RATES, {}),
+    "nothing but zeros": (np.zeros((6, 3)), np.arange(6) % 2, RATES, {}),
+    "columns of very different scale": (X * SCALES, Y, RATES, {}),
+    "far from the origin": (X + 1e6, Y, [0.0, 1.0], {}),
+    "more features than rows": (FEW, FEW_Y, RATES, {}),
+    "features beyond the dual path": (WIDE, WIDE_Y, [1e-3, 100.0], {}),
+    "two rows": (np.array([[0.0, 1.0], [1.0, 3.0]]), np.array([0, 1]), RATES, {}),
+    "200 classes": (MANY, MANY_Y, [1e-3, 1.0], {}),
+    "extreme rates": (X, Y, [1e-12, 1e12], {}),
+    "a class absent from a fold": (X, Y, RATES[1:], {"folds": np.stack([Y != 2, Y != 0, Y >= 0])}),
+    "a fold of one class": (X, Y, [1.0], {"folds": np.stack([Y == 1, Y >= 0])}),
+    "wildly varying weights": (
+        X, Y, RATES[1:], {"sample_weight": 10.0 ** np.random.default_rng(3).uniform(-12, 12, len(Y))},
+    ),
+}  # fmt: skip
+
+
+def solve(X, y, rates, *, backend, scale=1.0, tol=1e-6, **options):
+    """Fit, check every rate against the reference, and return the solution."""
+    solution = fit_path(X, y, rates, scale=scale, tol=tol, max_iter=300, backend=backend, **options)
+    X = np.asarray(X, np.float64) * scale
+    options["weight"] = options.pop("sample_weight", None)
+    check(solution, X, y, rates, tol=tol, **options)
+    return solution
+
+
+# What float64 itself cannot resolve to the last digits.
+UNRESOLVED = ("columns of very different scale", "far from the origin")
+ENGINES = [(name, "floats") for name in ON_HOST] + [("torch", "bytes")] * ("torch" in ON_HOST)
+
+
+@pytest.mark.parametrize("loss", ["multinomial", "ovr"])
+@pytest.mark.parametrize(("backend", "kind"), ENGINES)
+@pytest.mark.parametrize("case", HARD)
+def test_hard_input_is_solved_or_its_status_says_so(case, backend, kind, loss):
+    X, y, rates, options = HARD[case]
+    X, scale = (X, 1.0) if kind == "floats" else (in_bytes(X), 1 / 255)
+    solution = solve(X, y, rates, backend=backend, loss=loss, scale=scale, **options)
+    if backend == "numpy" and case not in UNRESOLVED:
+        assert all(status is Status.CONVERGED for status in solution.status.ravel())
+
+
+def test_features_that_tell_nothing_leave_the_shares_of_the_classes():
+    y = np.repeat([0, 1, 2], (10, 20, 70))
+    solution = fit_path(np.zeros((100, 2)), y, 1.0, tol=1e-9)
+    expected = np.log([0.1, 0.2, 0.7])
+    zeros = np.zeros((3, 2))
+    assert_same_optimum((solution.coef[0], solution.intercept[0]), (zeros, expected), 1.0, 100, 1e-9)
+    shares = np.exp(solution.intercept[0]) / np.exp(solution.intercept[0]).sum()
+    np.testing.assert_allclose(shares, np.exp(expected), rtol=0, atol=2e-9)  # their error is the gradient
+    assert not solution.coef.any()
+
+
+LAYOUTS = {
+    "Fortran order": np.asfortranarray,
+    "every other column of a wider array": lambda X: np.repeat(X, 2, axis=1)[:, ::2],
+    "rows backwards": lambda X: X[::-1].copy()[::-1],
+    "read-only": lambda X: np.frombuffer(X.tobytes(), X.dtype).reshape(X.shape),
+    "nested lists": lambda X: X.tolist(),
+}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "int32", "uint8", "bool"])
+@pytest.mark.parametrize("backend", ON_HOST)
+def test_any_layout_of_any_real_type_is_the_same_data(backend, dtype):
+    values = (X > 0 if dtype == "bool" else in_bytes(X) // 16).astype(dtype)
+    expected = solve(values, Y, [1.0], backend=backend, tol=1e-4)
+    for name, layout in LAYOUTS.items():
+        if name != "nested lists" or dtype != "float32":  # a list has forgotten that it was float32
+            solution = solve(layout(values), Y, [1.0], backend=backend, tol=1e-4)
+            points = [(s.coef[0], s.intercept[0]) for s in (solution, expected)]
+            assert_same_optimum(*points, 1.0, len(Y), 1e-4)
+    assert values.dtype == dtype
+
+
+def test_the_arrays_of_the_caller_stay_as_they_were():
+    given = {"X": X.copy(), "y": Y.copy(), "sample_weight": np.ones(len(Y)), "folds": np.ones((2, len(Y)))}
+    kept = {name: array.copy() for name, array in given.items()}
+    fit_path(**given, l2=RATES)
+    for name, array in given.items():
+        np.testing.assert_array_equal(array, kept[name], err_msg=name)
+
+
+@pytest.mark.parametrize("backend", ON_HOST)
+def test_more_rows_than_are_drawn_for_the_metric(backend, monkeypatch):
+    """With samples of a few dozen rows the metric is poor, and the answer the same."""
+    monkeypatch.setattr(coordinates, "GRAM_ROWS", 64)
+    monkeypatch.setattr(coordinates, "CANDIDATES", 80)
+    monkeypatch.setattr(coordinates, "LEADING", 6)
+    monkeypatch.setattr(precondition, "LEADING", 6)
+    monkeypatch.setattr(precondition, "SAMPLED_ROWS", 48)
+    for values, scale in ((X, 1.0), (in_bytes(X), 1 / 255)):
+        solution = solve(values, Y, RATES[1:], backend=backend, scale=scale)
+        assert all(status is Status.CONVERGED for status in solution.status)
+
+
+@pytest.mark.parametrize("leading", [4, 256])
+@pytest.mark.parametrize("backend", ON_HOST)
+def test_classes_that_share_a_block(backend, leading, monkeypatch):
+    monkeypatch.setattr(precondition, "LARGEST_METRIC_BYTES", 1)
+    monkeypatch.setattr(coordinates, "LEADING", leading)
+    monkeypatch.setattr(precondition, "LEADING", leading)
+    for loss in ("multinomial", "ovr"):
+        solution = solve(X, Y, RATES[1:], backend=backend, loss=loss)
+        assert all(status is Status.CONVERGED for status in solution.status)
+
+
+@pytest.mark.parametrize("fit_intercept", [True, False])
+@pytest.mark.parametrize("backend", ON_HOST)
+def test_few_leading_eigenvectors_of_few_rows(backend, fit_intercept, monkeypatch):
+    """The dual path at a size where every branch of it is cheap."""
+    for module in (coordinates, precondition):
+        monkeypatch.setattr(module, "LEADING", 8)
+    monkeypatch.setattr(coordinates, "LARGEST_GRAM", 32)
+    for values, scale in ((FEW, 1.0), (in_bytes(FEW), 1 / 255)):
+        options = {"backend": backend, "scale": scale, "fit_intercept": fit_intercept}
+        solution = solve(values, FEW_Y, [1e-2, 1.0], **options)
+        assert all(status is Status.CONVERGED for status in solution.status)
+
+
+def changed(array: np.ndarray, value) -> np.ndarray:
+    """Return a copy of ``array`` with ``value`` in its row 3."""
+    array = array.astype(np.result_type(array, type(value)) if isinstance(value, float) else array.dtype)
+    array[3] = value
+    return array
+
+
+BAD = {
+    "negative tol": ({"tol": -1.0}, "tol and max_iter must be >= 0, got -1.0"),
+    "tol not a number": ({"tol": float("nan")}, "tol and max_iter must be >= 0, got nan"),
+    "negative max_iter": ({"max_iter": -1}, "tol and max_iter must be >= 0"),
+    "fewer labels than rows": ({"y": Y[:-1]}, "X has 200 samples but y has shape .199,."),
+    "labels in a column": ({"y": Y[:, None]}, "y has shape .200, 1.; pass one label a sample"),
+    "a negative label": ({"y": changed(Y, -1)}, "integer labels 0..K-1"),
+    "float labels": ({"y": Y.astype(float)}, "integer labels 0..K-1"),
+    "labels that are strings": ({"y": Y.astype(str)}, "integer labels 0..K-1; map others"),
+    "a gap in the labels": ({"y": np.where(Y == 1, 3, Y)}, "no sample has label 1 though label 3 occurs"),
+    "a huge label": ({"y": changed(Y, 2**62)}, "no sample has label 3 though label 4611686018427387904"),
+    "one class": ({"y": np.zeros(200, int)}, "one class only"),
+    "NaN": ({"X": changed(X, np.nan)}, "NaN or infinity in 1 rows, the first is row 3"),
+    "infinity": ({"X": changed(X, -np.inf)}, "NaN or infinity in 1 rows, the first is row 3"),
+    "one row as a vector": ({"X": X[0]}, "X must be .samples, features.*got shape .10,."),
+    "images not yet flat": ({"X": X[:, None]}, "X must be .samples, features.*got shape .200, 1, 10."),
+    "no features": ({"X": X[:, :0]}, "at least one of each"),
+    "no rows": ({"X": X[:0], "y": Y[:0]}, "at least one of each"),
+    "complex features": ({"X": X + 0j}, "elements of type complex128"),
+    "features that are strings": ({"X": X.astype(str)}, "pass bytes or real numbers"),
+    "a negative rate": ({"l2": [1.0, -0.5]}, "l2 holds -0.5; a rate is a finite number >= 0"),
+    "a rate that is NaN": ({"l2": np.nan}, "l2 holds nan"),
+    "an infinite rate": ({"l2": [np.inf]}, "l2 holds inf"),
+    "no rates": ({"l2": []}, "l2 must be a number or a list of rates, got shape .0,."),
+    "a table of rates": ({"l2": np.ones((2, 2))}, "got shape .2, 2."),
+    "too few weights": ({"sample_weight": np.ones(7)}, "sample_weight has shape .7,. but X has 200"),
+    "a negative weight": ({"sample_weight": changed(np.ones(200), -1.0)}, "finite, >= 0 and not all zero"),
+    "a weight that is NaN": ({"sample_weight": changed(np.ones(200), np.nan)}, "finite, >= 0"),
+    "weights of zero": ({"sample_weight": np.zeros(200)}, "not all zero"),
+    "one mask as a vector": ({"folds": np.ones(200)}, "folds must be masks of shape .folds, 200., got .200,."),
+    "masks of other rows": ({"folds": np.ones((2, 7))}, "got .2, 7."),
+    "no folds": ({"folds": np.ones((0, 200))}, "got .0, 200."),
+    "an empty fold": ({"folds": np.eye(2)[:, [0] * 200]}, "fold 1 has no training sample"),
+    "a negative fold": ({"folds": -np.ones((1, 200))}, "fold 0 has no training sample, or weights that"),
+    "a fold whose rows weigh nothing": (
+        {"folds": np.stack([Y == 0, Y > 0]), "sample_weight": (Y > 0).astype(float)}, "fold 0 has no training",
+    ),
+    "an unknown loss": ({"loss": "hinge"}, "unknown loss 'hinge'; choose one of multinomial, ovr"),
+    "a scale that is NaN": ({"scale": np.nan}, "scale is nan; it must be a finite number"),
+    "a warm start of other rates": (
+        {"warm_start": fit_path(X, Y, [1.0, 2.0], tol=1.0)}, "warm_start has coefficients of shape .2, 3, 10.",
+    ),
+    "a warm start of other features": (
+        {"warm_start": fit_path(X[:, :5], Y, [1.0, 2.0], tol=1.0)}, "same rates and data",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_refused_in_one_sentence(case):
+    changes, message = BAD[case]
+    with pytest.raises(ValueError, match=message) as caught:
+        fit_path(**({"X": X, "y": Y, "l2": 1.0} | changes))
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_back_end_lists_the_known():
+    with pytest.raises(BackendError, match="unknown back end 'abacus'; choose one of auto, numpy, numba"):
+        fit_path(X, Y, 1.0, backend="abacus")

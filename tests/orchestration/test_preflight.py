@@ -1,0 +1,220 @@
+"""Preflight: each planted fault is found by its sentence, clean jobs pass, all in well under a second."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from orchestration import base_images, snapshot, vm_sizes
+from orchestration.job import Cluster, TrainJob
+from orchestration.preflight import ERROR, WARNING, preflight, quota
+
+TODAY = date(2026, 11, 20)
+ENVIRONMENTS = snapshot.source_root()
+T4, A100, V100, NC6 = "STANDARD_NC4as_T4_v3", "STANDARD_NC24ads_A100_v4", "STANDARD_NC6s_v3", "STANDARD_NC6"
+IMAGE = base_images.REGISTRY
+SDK = "azureml-core"
+
+
+class Project:
+    """A source folder, data and a job without faults, to plant faults into."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root = folder / "source"
+        for name in snapshot.FOLDERS:
+            (self.root / name).mkdir(parents=True)
+            (self.root / name / "__init__.py").write_text("")
+        self.data = folder / "mnist"
+        self.data.mkdir()
+        (self.data / "train-images.gz").write_bytes(b"x")
+        self.environment = folder / "environment.yml"
+        self.lines: list[str] = []
+        self.job = TrainJob(
+            "torch-cifar10",
+            Cluster("gpu-cluster", T4),
+            str(ENVIRONMENTS / "environment-gpu.yml"),
+            data=str(self.data),
+        )
+
+    def pins(self, *lines: str, pip: tuple[str, ...] = ("azureml-core==1.61.0.post4",)) -> None:
+        """Write an environment file of these lines, and let the job use it."""
+        text = ["channels: [conda-forge]", "dependencies:", *(f"  - {line}" for line in lines), "  - pip:"]
+        self.environment.write_text("\n".join([*text, *(f"      - {line}" for line in pip)]) + "\n")
+        self.change(environment=str(self.environment))
+
+    def change(self, **fields) -> None:
+        self.job = replace(self.job, **fields)
+
+    def size(self, name: str) -> None:
+        self.change(cluster=replace(self.job.cluster, vm_size=name))
+
+    def cpu(self) -> None:
+        self.change(trainer="logreg", environment=str(ENVIRONMENTS / "environment-cpu.yml"))
+        self.size("STANDARD_D4s_v5")
+
+
+def _large(p: Project) -> None:
+    with (p.root / "trainers" / "weights.bin").open("wb") as file:
+        file.truncate(snapshot.MAX_BYTES + 1)
+
+
+def _many(p: Project) -> None:
+    for number in range(snapshot.MAX_FILES):
+        (p.root / "kernels" / f"f{number}.txt").touch()
+
+
+def _link(p: Project) -> None:
+    (p.root / "kernels" / "secret").symlink_to("/etc/passwd")
+
+
+def _text(text: str) -> Callable[[Project], None]:
+    def plant(p: Project) -> None:
+        p.environment.write_text(text)
+        p.change(environment=str(p.environment))
+
+    return plant
+
+
+FAULTS: list[tuple[str, Callable[[Project], None], str, str]] = [
+    # VM sizes
+    ("NC6 retired", lambda p: p.size(NC6), ERROR, "retired on 2023-09-06; take STANDARD_NC4as_T4_v3"),
+    ("V100 retired", lambda p: p.size(V100), ERROR, "retired on 2025-09-30; take STANDARD_NC24ads_A100_v4"),
+    ("Dv2 closed", lambda p: (p.cpu(), p.size("STANDARD_D2_V2")), WARNING, "retires on 2028-05-01 and new"),
+    ("typing error", lambda p: p.size("STANDARD_NC4_T4_v3"), ERROR, "did you mean STANDARD_NC4as_T4_v3"),
+    ("arm64 host", lambda p: p.size("STANDARD_ND128isr_NDR_GB200_v6"), ERROR, "aarch64"),
+    ("no GPU", lambda p: p.size("STANDARD_D4s_v5"), WARNING, "has no GPU"),
+    ("idle GPU", lambda p: (p.cpu(), p.size(T4)), WARNING, "idle"),
+    # Nodes
+    ("too many nodes", lambda p: p.change(nodes=5), ERROR, "at most 4; it would wait for ever"),
+    ("one-process trainer", lambda p: p.change(trainer="keras-mnist", nodes=2), ERROR, "only torch-cifar10"),
+    ("shared GPU", lambda p: p.change(processes_per_node=2), ERROR, "2 processes a node share 1 GPU"),
+    # Base images
+    ("CUDA 10 image", lambda p: p.change(image=IMAGE + "openmpi3.1.2-cuda10.0-cudnn7-ubuntu18.04"), WARNING,
+     f"no longer maintained since 2024-12-06; take {base_images.GPU_IMAGE}"),
+    ("SDK's default image", lambda p: p.change(image=IMAGE + "openmpi4.1.0-cuda11.8-cudnn8-ubuntu22.04"),
+     WARNING, "2025-09-09"),
+    ("unknown image", lambda p: p.change(image=IMAGE + "openmpi9-cuda99"), ERROR, "is unknown; take"),
+    ("image without CUDA", lambda p: p.change(image=base_images.CPU_IMAGE), ERROR, "has no CUDA for the T4"),
+    ("image with idle CUDA", lambda p: (p.cpu(), p.change(image=base_images.GPU_IMAGE)), WARNING, "no GPU"),
+    ("CUDA 13 image on V100",
+     lambda p: (p.size(V100), p.change(image=IMAGE + "openmpi5.0-cuda13.1-ubuntu24.04")), ERROR,
+     "CUDA 13.1 of base image openmpi5.0-cuda13.1-ubuntu24.04 has no code for the V100"),
+    ("CUDA 12 image on K80", lambda p: (p.size(NC6), p.change(image=base_images.GPU_IMAGE)), ERROR,
+     "compute capability 3.7); take mcr.microsoft.com/azureml/openmpi4.1.0-cuda11.8-cudnn8-ubuntu22.04"),
+    # GPU packages
+    ("CUDA 13 packages on V100", lambda p: (p.size(V100), p.pins("python=3.11", "cuda-version=13.*")), ERROR,
+     "CUDA 13 has no code for the V100"),
+    ("torch 2.15 on V100", lambda p: (p.size(V100), p.pins("python=3.11", pip=(SDK, "torch>=2.15"))),
+     ERROR, "torch from 2.15 on has no code for the V100"),
+    ("TensorFlow on K80", lambda p: (p.size(NC6), p.pins("python=3.11", "tensorflow-gpu=2.19")), ERROR,
+     "tensorflow-gpu from 2.15 on has no code for the K80"),
+    ("two CUDA majors", lambda p: p.pins("python=3.11", "cuda-version=13.0"), ERROR,
+     "asks for CUDA 13 and base image openmpi5.0-cuda12.8-ubuntu24.04 has CUDA 12.8"),
+    # Environment files
+    ("no such file", lambda p: p.change(environment="nowhere.yml"), ERROR, "there is no environment file"),
+    ("not YAML", _text("a: ["), ERROR, "cannot be read"),
+    ("no dependencies", _text("name: x\n"), ERROR, "has no list of dependencies"),
+    ("not a requirement", _text("dependencies: ['numpy=>1']\n"), ERROR, "'numpy=>1' is no conda requirement"),
+    ("no azureml-core", lambda p: p.pins("python=3.11", pip=("numpy",)), ERROR, "lists no azureml-core"),
+    ("no conda-forge", _text("dependencies: [python=3.11, {pip: [azureml-core]}]\n"), WARNING, "conda-forge"),
+    ("packaging", lambda p: p.pins("python=3.11", "packaging=26"), ERROR, "azureml-core needs packaging<26"),
+    ("numpy", lambda p: p.pins("python=3.11", "numpy=2.4", pip=("azureml-core", "azureml-dataset-runtime")),
+     ERROR, "azureml-dataset-runtime needs numpy<2.3.3"),
+    ("mlflow", lambda p: p.pins("python=3.11", "mlflow=3.18", pip=("azureml-core", "azureml-mlflow")), ERROR,
+     "azureml-mlflow needs mlflow<3.16"),
+    ("tensorflow-gpu of pip", lambda p: p.pins("python=3.11", pip=("azureml-core", "tensorflow-gpu")), ERROR,
+     "is an empty package"),
+    ("TensorFlow on Python 3.13", lambda p: p.pins("python=3.13", "setuptools", "tensorflow-gpu=2.19"), ERROR,
+     "tensorflow-gpu needs python<3.13"),
+    ("newer than conda-forge", lambda p: p.pins("python=3.11", "tensorflow-gpu=2.21"), ERROR, "ends at"),
+    ("cudatoolkit", lambda p: p.pins("python=3.11", "cudatoolkit=11.8", "cuda-version=12.9"), ERROR,
+     "cudatoolkit is CUDA 11"),
+    ("two cuDNNs", lambda p: p.pins("python=3.11", pip=(SDK, "torch", "tensorflow[and-cuda]")), ERROR,
+     "brings CUDA 12 and torch from PyPI CUDA 13"),
+    ("contradiction", lambda p: p.pins("python=3.11", "numpy>=2.4", pip=(SDK, "numpy<2.3")), ERROR,
+     "no version of numpy meets"),
+    ("distutils", lambda p: p.pins("python=3.12"), ERROR, "Python 3.12 dropped; list setuptools"),
+    # Snapshot
+    ("large snapshot", _large, ERROR, "is 300 MB, Azure ML takes 300 MB; move away or list in .amlignore: "
+     "trainers/weights.bin (314.6 MB)"),
+    ("many files", _many, ERROR, "has 2002 files, Azure ML takes 2,000"),
+    ("link", _link, ERROR, "kernels/secret is a symbolic link"),
+    # Data
+    ("no data", lambda p: p.change(data="nowhere"), ERROR, "there is no data folder nowhere"),
+    ("empty data", lambda p: (p.data / "train-images.gz").unlink(), ERROR, "holds no file"),
+    ("data forgotten", lambda p: p.change(data=None), WARNING, "no data is given"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("plant", "level", "says"), [f[1:] for f in FAULTS], ids=[f[0] for f in FAULTS])
+def test_a_planted_fault_is_found(plant, level, says, tmp_path):
+    project = Project(tmp_path)
+    assert preflight(project.job, root=project.root, today=TODAY) == []
+    plant(project)
+    start = time.perf_counter()
+    found = preflight(project.job, root=project.root, today=TODAY)
+    assert time.perf_counter() - start < 1
+    fitting = [finding for finding in found if says in finding.message]
+    assert [finding.level for finding in fitting] == [level], found
+    assert "\n" not in fitting[0].message
+
+
+def test_there_are_twenty_faults_and_more():
+    assert len({name for name, *_ in FAULTS}) == len(FAULTS) >= 20
+
+
+@pytest.mark.parametrize("size", [T4, A100, "STANDARD_ND96isr_H200_v5", T4.lower()])
+def test_clean_gpu_jobs_pass(size, tmp_path):
+    project = Project(tmp_path)
+    project.size(size)
+    assert preflight(project.job, root=project.root, today=TODAY) == []
+
+
+def test_a_clean_cpu_job_passes(tmp_path):
+    project = Project(tmp_path)
+    project.cpu()
+    assert preflight(project.job, root=project.root, today=TODAY) == []
+
+
+def test_a_size_is_there_until_the_day_it_retires(tmp_path):
+    project = Project(tmp_path)
+    project.size(V100)
+    before = preflight(project.job, root=project.root, today=date(2025, 9, 29))
+    assert [finding.level for finding in before] == [WARNING]
+
+
+def test_amlignore_is_honoured_and_stands_before_gitignore(tmp_path):
+    project = Project(tmp_path)
+    _large(project)
+    (project.root / ".gitignore").write_text("trainers/weights.bin\n")
+    assert preflight(project.job, root=project.root, today=TODAY) == []
+    (project.root / ".amlignore").write_text("*.txt\n")
+    assert len(preflight(project.job, root=project.root, today=TODAY)) == 1
+    (project.root / ".amlignore").write_text("weights.*\n")
+    assert preflight(project.job, root=project.root, today=TODAY) == []
+
+
+def test_what_preflight_measures_is_what_is_sent(tmp_path):
+    project = Project(tmp_path)
+    (project.root / "kernels" / "__pycache__").mkdir()
+    (project.root / "kernels" / "__pycache__" / "x.pyc").touch()
+    (project.root / "secret.txt").touch()
+    snapshot.stage(snapshot.measure(project.root), tmp_path / "staged")
+    staged = [Path(top, name) for top, _, names in os.walk(tmp_path / "staged") for name in names]
+    assert {p.relative_to(tmp_path / "staged").as_posix() for p in staged} == {
+        "kernels/__init__.py", "trainers/__init__.py"
+    }  # fmt: skip
+
+
+def test_quota(tmp_path):
+    job = replace(Project(tmp_path).job, nodes=3)
+    family = vm_sizes.SIZES[T4.upper()].family
+    assert quota(job, None) == quota(job, {"other": 0}) == quota(job, {family: 12}) == []
+    (found,) = quota(job, {family: 11})
+    assert found.level == ERROR and "12 cores" in found.message and "11 left" in found.message

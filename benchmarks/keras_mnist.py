@@ -3,8 +3,8 @@
 Expected beforehand: at batch 50 an epoch is 68 GFLOP, 0.3 s of two cores; what `fit` takes beyond is the
 return to Python at each step. Several steps a call save most of it, the whole epoch in one loop the rest.
 
-Found on 2 cores (AMD EPYC, AVX-512), others at work beside it: `fit` 2.3 s, at its best 0.95, ours 0.64; with the
-machine to itself ours takes 0.32 to 0.48.
+Found on 2 cores (AMD EPYC, AVX-512), others at work beside it: `fit` 2.3 s, at its best 0.95, ours 0.64; in quiet
+moments single epochs of ours take 0.32 to 0.48.
 """
 
 from __future__ import annotations

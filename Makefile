@@ -19,7 +19,7 @@ $(VENV)/.run: pyproject.toml constraints.txt | $(BIN)/python
 	@touch $@
 
 $(VENV)/.test: pyproject.toml constraints.txt | $(BIN)/python
-	$(PIP) install -c constraints.txt -e '.[azure,track,torch,bench,test]'
+	$(PIP) install -c constraints.txt -e '.[azure,track,torch,keras,jax,bench,test]'
 	@touch $@ $(VENV)/.run
 
 run: $(VENV)/.run  ## install, then run the main job on the embedded data set
@@ -45,6 +45,8 @@ bench: $(VENV)/.test  ## the figures of the README, on MNIST below PAPERSHELL_DA
 	$(BIN)/python -m benchmarks.decode
 	$(BIN)/python -m benchmarks.normalize
 	$(BIN)/python -m benchmarks.solver
+	$(BIN)/python -m benchmarks.torch_cifar10
+	$(BIN)/python -m benchmarks.keras_mnist
 
 clean:  ## remove everything that these targets made
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache outputs

@@ -67,6 +67,11 @@ def has_cuda() -> bool:
     )
 
 
+def torch_has_cuda() -> bool:
+    """Return whether PyTorch sees a CUDA device; does not load it where no driver is installed."""
+    return has_cuda() and is_available("torch") and importlib.import_module("torch").cuda.is_available()
+
+
 def _matrix_units() -> str:
     named = {"amx_tile": "AMX", "avx512_bf16": "AVX-512 BF16", "avx512_vnni": "VNNI", "avx512f": "AVX-512"}
     return (

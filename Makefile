@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PIP    := PYTHONWARNINGS=ignore $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-slow lint format bench clean
@@ -19,7 +19,7 @@ $(VENV)/.run: pyproject.toml constraints.txt | $(BIN)/python
 	@touch $@
 
 $(VENV)/.test: pyproject.toml constraints.txt | $(BIN)/python
-	$(PIP) install -c constraints.txt -e '.[azure,track,torch,bench,test]'
+	$(PIP) install -c constraints.txt -e '.[azure,track,torch,keras,jax,bench,test]'
 	@touch $@ $(VENV)/.run
 
 run: $(VENV)/.run  ## install, then run the main job on the embedded data set
@@ -36,7 +36,7 @@ format: $(VENV)/.test  ## rewrite the sources in the house format
 	$(BIN)/ruff check --fix .
 
 test: lint  ## install what tests need, then lint, types and every test that is not slow
-	$(BIN)/python -m pytest -m 'not slow'
+	$(BIN)/python -m pytest -m 'not slow' -n auto
 
 test-slow: $(VENV)/.test  ## the exhaustive cases
 	$(BIN)/python -m pytest -m slow
@@ -45,6 +45,8 @@ bench: $(VENV)/.test  ## the figures of the README, on MNIST below PAPERSHELL_DA
 	$(BIN)/python -m benchmarks.decode
 	$(BIN)/python -m benchmarks.normalize
 	$(BIN)/python -m benchmarks.solver
+	$(BIN)/python -m benchmarks.torch_cifar10
+	$(BIN)/python -m benchmarks.keras_mnist
 
 clean:  ## remove everything that these targets made
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache outputs

@@ -68,6 +68,11 @@ def has_cuda() -> bool:
     )
 
 
+def torch_has_cuda() -> bool:
+    """Return whether PyTorch sees a CUDA device; does not load it where no driver is installed."""
+    return has_cuda() and is_available("torch") and importlib.import_module("torch").cuda.is_available()
+
+
 def _matrix_units() -> str:
     named = {"amx_tile": "AMX", "avx512_bf16": "AVX-512 BF16", "avx512_vnni": "VNNI", "avx512f": "AVX-512"}
     return (
@@ -98,7 +103,8 @@ def _torch() -> str:
 
     if torch.cuda.is_available():
         return f"PyTorch {torch.__version__}, {torch.cuda.get_device_name()}"
-    return f"PyTorch {torch.__version__}, CPU with {_matrix_units()}"
+    products = "exact int8 products of bytes" if has_matrix_units() else "float32 products"
+    return f"PyTorch {torch.__version__}, CPU with {_matrix_units()}: {products}"
 
 
 def _cupy() -> str:

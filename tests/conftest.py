@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -24,6 +26,19 @@ def mnist_folder() -> Path:
     if next(root.rglob("train-images*"), None) is None:
         skip_or_fail("PAPERSHELL_REQUIRE_MNIST", f"no MNIST below {root} (set PAPERSHELL_DATA)")
     return root
+
+
+@pytest.fixture(scope="session")
+def real_cifar10(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that holds CIFAR-10's binary files, unpacked first where the data folder can do that."""
+    root = Path(os.environ.get("PAPERSHELL_DATA", "data"))
+    if found := next(root.rglob("data_batch_1.bin"), None):
+        return found.parent
+    if not (script := root / "cifar10" / "unpack.py").is_file():
+        pytest.skip(f"no CIFAR-10 below {root} (set PAPERSHELL_DATA)")
+    folder = tmp_path_factory.mktemp("cifar10")
+    subprocess.run([sys.executable, script, folder], check=True)
+    return folder
 
 
 @pytest.fixture

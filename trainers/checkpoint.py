@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and the record of how a model was made."""
+"""Files that are written whole or not at all, training that can go on, and the record of how a model was made."""
 
 from __future__ import annotations
 
@@ -14,7 +14,19 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
+
 from kernels.files import replacing
+
+STATE_VERSION = 1
+
+
+class CheckpointError(ValueError):
+    """A checkpoint cannot be continued; the message names it and says why."""
+
+
+class DivergenceError(RuntimeError):
+    """A loss is not finite any more; the message says where. What was saved before is good."""
 
 
 @contextmanager
@@ -35,6 +47,62 @@ def write_json(path: Path, content: object) -> None:
         file.write(json.dumps(content, indent=2).encode() + b"\n")
 
 
+def write_state(path: Path, arrays: Mapping[str, np.ndarray], settings: Mapping[str, Any]) -> None:
+    """Write what training needs to go on to the .npz file ``path``, atomically.
+
+    Parameters
+    ----------
+    arrays : by name; no objects.
+    settings : what must be the same for `read_state` to hand them out; numbers, strings, None.
+
+    Raises
+    ------
+    OSError
+        It could not be written, for want of space say; an older ``path`` is still whole.
+    """
+    stored: dict[str, Any] = {**arrays, "settings": np.array(_settings_json(settings))}
+    try:
+        with write_atomic(path) as file:
+            np.savez(file, **stored)
+    except OSError as error:
+        reason = error.strerror or error
+        raise OSError(f"{path} could not be saved ({reason}); what was saved before is untouched") from error
+
+
+def read_state(path: Path, settings: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Read the arrays that `write_state` wrote under the same ``settings``.
+
+    Raises
+    ------
+    CheckpointError
+        The file is damaged, or was written under other settings.
+    OSError
+        It cannot be opened.
+    """
+    with open(path, "rb") as file:
+        try:
+            with np.load(file, allow_pickle=False) as stored:
+                arrays = {name: stored[name] for name in stored.files}
+            found = json.loads(str(arrays.pop("settings")))
+            found.items()
+        except Exception as error:  # zipfile and NumPy raise a dozen types on damaged files
+            raise CheckpointError(
+                f"{path} is not a checkpoint that papershell wrote ({error}); remove it to start over"
+            ) from error
+    wanted = json.loads(_settings_json(settings))
+    for name in (wanted | found) if found != wanted else ():
+        if found.get(name) != wanted.get(name):
+            raise CheckpointError(
+                f"{path} was made with {name} {found.get(name)}, not {wanted.get(name)}; "
+                f"continue with the same settings, or remove it to start over"
+            )
+    return arrays
+
+
+def _settings_json(settings: Mapping[str, Any]) -> str:
+    return json.dumps({"checkpoint version": STATE_VERSION, **settings})
+
+
 def manifest(**facts: Any) -> dict[str, Any]:
     """Return a record of this run: time, code version, machine, libraries, and the ``facts`` given."""
     return {
@@ -43,7 +111,18 @@ def manifest(**facts: Any) -> dict[str, Any]:
         "git": _git_state(Path(__file__).parent),
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-        "versions": _versions("papershell", "numpy", "numba", "scikit-learn", "torch", "cupy-cuda12x"),
+        "versions": _versions(
+            "papershell",
+            "numpy",
+            "numba",
+            "scikit-learn",
+            "torch",
+            "keras",
+            "tensorflow-cpu",
+            "tensorflow",
+            "jax",
+            "cupy-cuda12x",
+        ),
         **facts,
     }
 

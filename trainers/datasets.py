@@ -1,4 +1,4 @@
-"""Data sets as arrays: ``digits`` (embedded), ``mnist``, any folder of IDX files.
+"""Data sets as arrays: ``digits`` (embedded), ``mnist``, ``cifar10``, any folder of IDX files.
 
 MNIST is published at http://yann.lecun.com/exdb/mnist/, which rarely answers nowadays; the same four
 files, byte for byte, come from the mirrors of `DOWNLOADS`, tried in that order.
@@ -7,6 +7,8 @@ A folder is searched to any depth for four IDX files, gzip-compressed or not, un
 
     train-images-idx3-ubyte.gz   train-labels-idx1-ubyte.gz   t10k-images-idx3-ubyte.gz   ...
     train-images.gz              train-labels.gz              test-images.gz              test-labels.gz
+
+A folder without such files may hold CIFAR-10 in its official binary layout (`trainers.cifar10`) instead.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from kernels import read_idx, write_idx
+from trainers import cifar10
 from trainers.download import fetch_file
 
 
@@ -42,7 +45,8 @@ class Dataset:
     name : what the user called it.
     X_train, X_test : (N, P) uint8, one image a row, pixels 0 to 255.
     y_train, y_test : (N,) integers, the labels as they stand in the files.
-    image_shape : the shape of one image before it became a row, as in ``(28, 28)``.
+    image_shape : the shape of one image before it became a row: ``(28, 28)``, ``(32, 32, 3)`` for colours
+        side by side, ``(3, 32, 32)`` for colour planes.
     classes : (K,) the sorted distinct training labels.
     """
 
@@ -77,6 +81,14 @@ DOWNLOADS = {
             "t10k-labels-idx1-ubyte.gz": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
         },
     ),
+    "cifar10": Download(
+        mirrors=(
+            "https://www.cs.toronto.edu/~kriz/",
+            "https://storage.googleapis.com/s4tf-hosted-binaries/datasets/CIFAR10/",
+            "https://mindspore-website.obs.cn-north-4.myhuaweicloud.com/notebook/datasets/",
+        ),
+        sha256={cifar10.ARCHIVE: "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"},
+    ),
 }
 
 ROLES = ("train-images", "train-labels", "test-images", "test-labels")
@@ -102,9 +114,9 @@ def load_dataset(source: str | Path) -> Dataset:
 
     Parameters
     ----------
-    source : ``digits``, ``mnist``, or a folder that holds four IDX files (see the module's docstring).
-        ``digits`` is written into `cache_folder` on first use; ``mnist`` is looked for below
-        `data_folder` and downloaded into its ``mnist`` subfolder where it is absent.
+    source : ``digits``, ``mnist``, ``cifar10``, or a folder that holds a data set (see the module's docstring).
+        ``digits`` is written into `cache_folder` on first use; ``mnist`` and ``cifar10`` are looked for below
+        `data_folder` and downloaded into the subfolder of that name where they are absent.
 
     Returns
     -------
@@ -114,7 +126,7 @@ def load_dataset(source: str | Path) -> Dataset:
     ------
     DataError
         Files are missing or do not fit together.
-    kernels.IdxError
+    kernels.IdxError, trainers.cifar10.Cifar10Error
         A file is damaged.
     trainers.download.DownloadError
         No mirror delivered.
@@ -128,12 +140,15 @@ def resolve(source: str | Path) -> Path:
 
 
 def check_digests(source: str, folder: Path) -> dict[Path, bool | None]:
-    """Return, for each of the four files in ``folder``, whether it is the published one of ``source``.
+    """Return, for each file of the data set in ``folder``, whether it is the published one of ``source``.
 
     None stands for a file whose digest nobody published.
     """
     published = DOWNLOADS[source].sha256 if source in DOWNLOADS else {}
-    return {path: _matches(path, published.get(path.name)) for path in find_idx_files(folder).values()}
+    archives = [folder / cifar10.ARCHIVE] if (folder / cifar10.ARCHIVE).is_file() else []
+    files = _find_cifar10(folder)
+    paths = [*archives, *files[0], files[1]] if files else find_idx_files(folder).values()
+    return {path: _matches(path, published.get(path.name)) for path in paths}
 
 
 def _matches(path: Path, sha256: str | None) -> bool | None:
@@ -196,7 +211,9 @@ def _one_of_each(folder: Path, groups: Mapping[Path, dict[str, Path]]) -> dict[s
 
 
 def read_folder(folder: Path, *, name: str) -> Dataset:
-    """Read the four IDX files below ``folder``; see `load_dataset` for the result and the errors."""
+    """Read the data set in ``folder``; see `load_dataset` for the result and the errors."""
+    if _find_cifar10(folder):
+        return read_cifar10(folder, name=name)
     paths = find_idx_files(folder)
     X_train, y_train, image_shape = _read_part(paths["train-images"], paths["train-labels"])
     X_test, y_test, test_shape = _read_part(paths["test-images"], paths["test-labels"])
@@ -216,8 +233,44 @@ def read_folder(folder: Path, *, name: str) -> Dataset:
     return Dataset(name, X_train, y_train, X_test, y_test, image_shape, classes)
 
 
+def _find_cifar10(folder: Path) -> tuple[list[Path], Path] | None:
+    """The files of CIFAR-10 in ``folder``, unless it holds IDX files."""
+    try:
+        find_idx_files(folder)
+    except MissingFilesError:
+        return cifar10.find_files(folder)
+    return None
+
+
+def read_cifar10(folder: Path, *, name: str) -> Dataset:
+    """Read the CIFAR-10 that lies below ``folder`` in its binary layout, whatever else lies there.
+
+    Raises
+    ------
+    MissingFilesError
+        There is none.
+    trainers.cifar10.Cifar10Error
+        A file is missing or damaged.
+    """
+    if not (files := cifar10.find_files(folder)):
+        raise MissingFilesError(
+            f"no data_batch_1.bin below {folder}; `papershell data fetch cifar10` downloads CIFAR-10"
+        )
+    X_train, y_train = cifar10.read_batches(files[0])
+    X_test, y_test = cifar10.read_batch(files[1])
+    return Dataset(name, X_train, y_train, X_test, y_test, cifar10.IMAGE_SHAPE, np.unique(y_train))
+
+
 def read_images(path: Path) -> np.ndarray:
-    """Read an IDX file of images: uint8, (N, height, width) or (N, height, width, 3), at least one."""
+    """Read a file of images: uint8, at least one.
+
+    Returns
+    -------
+    images : (N, height, width) or (N, height, width, 3) from an IDX file; (N, 3, 32, 32) from a ``.bin``
+        file of CIFAR-10.
+    """
+    if path.suffix == ".bin":
+        return cifar10.read_batch(path)[0].reshape(-1, *cifar10.IMAGE_SHAPE)
     images = read_idx(path)
     if images.dtype != np.uint8 or images.ndim < 3 or images.shape[3:] not in ((), (3,)):
         raise DataError(
@@ -230,8 +283,8 @@ def read_images(path: Path) -> np.ndarray:
 
 
 def read_labels(path: Path, n_images: int) -> np.ndarray:
-    """Read an IDX file of ``n_images`` labels: (N,) integers."""
-    labels = read_idx(path)
+    """Read an IDX file (or a ``.bin`` file of CIFAR-10) of ``n_images`` labels: (N,) integers."""
+    labels = cifar10.read_batch(path)[1] if path.suffix == ".bin" else read_idx(path)
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
         raise DataError(
             f"{path} holds {labels.ndim}-dimensional {labels.dtype} values; "
@@ -261,6 +314,15 @@ def _mnist_folder() -> Path:
     return folder
 
 
+def _cifar10_folder() -> Path:
+    """Where CIFAR-10 lies in or below the data folder, downloaded and unpacked if need be."""
+    own = data_folder() / "cifar10"
+    if not (files := cifar10.find_files(own if own.is_dir() else data_folder())):
+        cifar10.unpack(fetch("cifar10", own)[0])
+        return own
+    return files[1].parent
+
+
 def _digits_folder() -> Path:
     """scikit-learn's 1,797 digits as IDX files in the cache, written on first use.
 
@@ -284,4 +346,8 @@ def _digits_folder() -> Path:
     return folder
 
 
-SOURCES: Mapping[str, Callable[[], Path]] = {"digits": _digits_folder, "mnist": _mnist_folder}
+SOURCES: Mapping[str, Callable[[], Path]] = {
+    "digits": _digits_folder,
+    "mnist": _mnist_folder,
+    "cifar10": _cifar10_folder,
+}

@@ -1,4 +1,4 @@
-"""The pictures: accuracy against regularization rate, and sample images with their labels."""
+"""The pictures: accuracy against regularization rate, accuracy and loss by epoch, sample images."""
 
 from __future__ import annotations
 
@@ -32,6 +32,19 @@ def draw_accuracy(path: Path, rates: np.ndarray, accuracy: np.ndarray, best: int
     axes.annotate(label, (rates[best], accuracy[best]), (0, 10), textcoords="offset points", ha="center")
     axes.margins(y=0.15)
     axes.set(title=title, xlabel="regularization rate (1 / C)", ylabel="test accuracy")
+    axes.grid(alpha=0.3)
+    _save(figure, path)
+
+
+def draw_history(path: Path, loss: np.ndarray, accuracy: np.ndarray) -> None:
+    """Draw accuracy and loss of each epoch, (E,) both, into the PNG file ``path``."""
+    figure = _figure(6, 3)
+    axes = figure.add_subplot()
+    epochs = np.arange(1, len(loss) + 1)
+    axes.plot(epochs, accuracy, "o-", color="#4269d0", label="accuracy")
+    axes.plot(epochs, loss, "s--", color="#ff725c", label="loss")
+    axes.set(title=f"Accuracy vs Loss ({len(loss)} epochs)", xlabel="epoch")
+    axes.legend()
     axes.grid(alpha=0.3)
     _save(figure, path)
 

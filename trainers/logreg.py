@@ -93,6 +93,7 @@ def sweep(
     *,
     loss: str = "multinomial",
     folds: int | None = None,
+    tol: float = 1e-4,
     backend: str = "auto",
 ) -> Sweep:
     """Fit every rate of ``l2`` on the training part at once, and measure each on the test part.
@@ -105,6 +106,7 @@ def sweep(
         the intercept penalized, which is what liblinear minimizes.
     folds : choose the best rate by cross-validation on the training part, with so many stratified folds
         that are solved in the same batch; None chooses by the test part.
+    tol : bound on max |gradient| of each mean objective; 1e-4 is scikit-learn's.
     backend : a name of `kernels.available_backends`, or ``auto``.
 
     Raises
@@ -117,7 +119,7 @@ def sweep(
     rates = check_rates(l2)
     y, y_test = (np.searchsorted(data.classes, labels) for labels in (data.y_train, data.y_test))
     masks = _training_masks(y, folds) if folds else None
-    solution = _fit(data.X_train, y, rates, loss=loss, masks=masks, backend=backend)
+    solution = _fit(data.X_train, y, rates, loss=loss, masks=masks, tol=tol, backend=backend)
     whole = solution if masks is None else _fold(solution, 0)
     test_accuracy = _accuracy(whole, data.X_test, y_test)
     cv_accuracy = None if masks is None else _held_out_accuracy(solution, data.X_train, y, masks)
@@ -127,7 +129,14 @@ def sweep(
 
 
 def _fit(
-    X: np.ndarray, y: np.ndarray, rates: np.ndarray, *, loss: str, masks: np.ndarray | None, backend: str
+    X: np.ndarray,
+    y: np.ndarray,
+    rates: np.ndarray,
+    *,
+    loss: str,
+    masks: np.ndarray | None,
+    tol: float,
+    backend: str,
 ) -> PathSolution:
     """All rates of all folds in one call, with a sign of life."""
     problems = len(rates) * (1 if masks is None else len(masks))
@@ -140,6 +149,7 @@ def _fit(
             penalize_intercept=loss == "ovr",
             folds=masks,
             scale=PIXEL_SCALE,
+            tol=tol,
             backend=backend,
             callback=lambda passes, active, grad_norm: update(
                 problems - active, f"pass {passes}, largest gradient {grad_norm:.1e}"
@@ -206,7 +216,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = _parser().parse_args(argv)
     check_rates([args.regularization])
     data = load_dataset(args.data_folder)
-    fit = partial(sweep, data, [args.regularization], loss=args.loss, backend=args.backend)
+    fit = partial(sweep, data, [args.regularization], loss=args.loss, tol=args.tol, backend=args.backend)
     with rows_over_ranks() as rank:
         if rank:
             fit()
@@ -240,6 +250,12 @@ def _parser() -> argparse.ArgumentParser:
         default="ovr",
         help="ovr: one model per class, intercept penalized, as liblinear does in the walk-through; "
         "multinomial: one softmax model (default: ovr)",
+    )
+    add(
+        "--tol",
+        type=float,
+        default=1e-7,
+        help="bound on the largest gradient of the mean objective (default: 1e-7)",
     )
     add("--backend", default="auto", help="see `papershell backends` (default: auto)")
     add("--out", default="outputs", help="folder for the model files (default: outputs)")

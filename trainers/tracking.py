@@ -80,20 +80,23 @@ class Recorder(Protocol):
 
 
 @contextmanager
-def start_run(experiment: str, name: str) -> Iterator[Recorder]:
+def start_run(experiment: str, name: str, *, record: bool = True) -> Iterator[Recorder]:
     """Open a run that ends with the block: finished, or failed where an exception leaves it.
 
     Parameters
     ----------
     experiment : the group of runs, as in ``sklearn-mnist``.
     name : what this one did, as in ``sweep digits``.
+    record : False keeps nothing; so say all processes of a job but the first.
 
     Yields
     ------
     recorder : the Azure ML run inside a job, MLflow where it is installed, else one that keeps nothing
         and has said so in one line.
     """
-    if "AZUREML_RUN_ID" in os.environ:
+    if not record:
+        yield _NoRecorder()
+    elif "AZUREML_RUN_ID" in os.environ:
         run = importlib.import_module("azureml.core").Run.get_context(allow_offline=False)
         try:
             yield _AzureRecorder(run)

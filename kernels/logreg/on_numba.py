@@ -8,12 +8,10 @@ whatever the products deliver, so the line search sees differences far below flo
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 
 import numba
 import numpy as np
 from scipy.linalg import lapack
-from threadpoolctl import ThreadpoolController
 
 from kernels.backends import cpu_count
 from kernels.logreg.products import FloatEngine, Samples
@@ -122,6 +120,16 @@ def _residual_of_floats(Z, bias, y, weight, ovr, loss, total):
             total[c] += z[c]
 
 
+@_inline
+def _join(digits, pieces, z):
+    """Set ``z`` (C,) to the numbers that one row of digit sums (pieces * C,) makes, in units of the last digit."""
+    for c in range(z.size):
+        z[c] = digits[c]
+    for s in range(1, pieces):
+        for c in range(z.size):
+            z[c] = z[c] * 256.0 + digits[s * z.size + c]
+
+
 @_jit
 def _residual_of_digits(Z, pieces, unit, bias, y, weight, ovr, unit_out, D, loss, total):
     """The same from digit sums ``Z`` (n, pieces * C) int32 to the residuals' digits ``D``, int8 of that shape."""
@@ -129,11 +137,7 @@ def _residual_of_digits(Z, pieces, unit, bias, y, weight, ovr, unit_out, D, loss
     z, q = np.empty(columns), np.empty(columns, np.int64)
     room, more = np.empty(loss.size), np.empty(loss.size)
     for i in range(Z.shape[0]):
-        for c in range(columns):
-            z[c] = Z[i, c]
-        for s in range(1, pieces):
-            for c in range(columns):
-                z[c] = z[c] * 256.0 + Z[i, s * columns + c]
+        _join(Z[i], pieces, z)
         for c in range(columns):
             z[c] = z[c] * unit[c] + bias[c]
         if ovr:
@@ -158,19 +162,9 @@ def join_sums(Z, pieces, unit, out):
     columns = unit.size
     z = np.empty(columns)
     for i in range(Z.shape[0]):
-        for c in range(columns):
-            z[c] = Z[i, c]
-        for s in range(1, pieces):
-            for c in range(columns):
-                z[c] = z[c] * 256.0 + Z[i, s * columns + c]
+        _join(Z[i], pieces, z)
         for c in range(columns):
             out[i, c] = z[c] * unit[c]
-
-
-@cache
-def blas_libraries() -> ThreadpoolController:
-    """Return NumPy's and SciPy's BLAS; looking for them takes milliseconds."""
-    return ThreadpoolController().select(user_api="blas")
 
 
 class Engine(FloatEngine):
@@ -191,10 +185,6 @@ class Engine(FloatEngine):
     def map(self, function, items):
         """See `FloatEngine.map`."""
         return self.pool.map(function, items)
-
-    def one_blas_thread(self):
-        """See `FloatEngine.one_blas_thread`."""
-        return blas_libraries().limit(limits=1)
 
     def residual(self, Z, bias, index, shape, fold):
         """Fused: see `FloatEngine.residual`; ``Z`` is overwritten."""

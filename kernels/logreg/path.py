@@ -98,6 +98,7 @@ def fit_path(
         The back end is absent; the message gives the reason.
     """
     rates = validate.rates(l2)
+    validate.limits(tol, max_iter)
     X = validate.features(X)
     weight = validate.folds(folds, validate.weight(sample_weight, len(X)), len(X))
     unit = weight.max(axis=1)

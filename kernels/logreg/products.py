@@ -16,16 +16,19 @@ one operand is a byte already, which saves its splitting.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import cache, reduce
 from operator import add
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kernels.logreg.losses import Array, value_and_residual
+
+if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
 
 BLOCK_BYTES = 2 << 20  # logits of one block of rows: they are written, read and overwritten in a core's cache
 SMALLEST_COLUMN = 1e-280  # a column below is zero; its digits' unit must not be subnormal
@@ -108,6 +111,14 @@ class Samples:
         return replace(self, X=self.X[rows], y=self.y[rows], weight=self.weight[:, rows])
 
 
+@cache
+def blas_libraries(engine: str) -> ThreadpoolController:
+    """Return the BLAS libraries that the module ``engine`` finds loaded; looking for them takes milliseconds."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController().select(user_api="blas")
+
+
 @dataclass(frozen=True)
 class Grade:
     """How precisely a pass computes.
@@ -182,8 +193,8 @@ class FloatEngine:
         return map(function, items)
 
     def one_blas_thread(self) -> AbstractContextManager:
-        """Return a context in which BLAS leaves the cores to this engine's threads, if it has some."""
-        return nullcontext()
+        """Return a context in which BLAS uses one thread: engines bring their own, and small products lose on two."""
+        return blas_libraries(type(self).__module__).limit(limits=1)
 
     def total(self, function: Callable[[slice], tuple[Array, ...]], blocks: list[slice]) -> list[Array]:
         """Return the sums of what ``function`` returns for each block; every thread adds up its own."""

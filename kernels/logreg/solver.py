@@ -15,7 +15,7 @@ that seems done goes on at a finer one, and none is called done before the last,
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Protocol
 
@@ -244,6 +244,10 @@ def aim(engine: FloatEngine, state: State, which: Array) -> None:
         z = z * xp.where(measured > 0, 1.0 / xp.where(measured > 0, measured, 1.0), 1.0)[:, None, None]
     for s, y, rho in zip(state.steps, state.changes, state.curvatures, strict=True):
         z = z + (weights.pop() - rho * dot(xp, y, z))[:, None, None] * s
+    uphill = which & (dot(xp, state.gradient, z) <= 0)
+    if bool(xp.any(uphill)):  # float32 lost the small eigenvalues of a block; a diagonal has none to lose
+        downhill = replace(state.metric, leading=None).times(engine, state.gradient)
+        z = xp.where(uphill[:, None, None], downhill, z)
     state.direction = xp.where(which[:, None, None], -z, state.direction)
     state.slope = xp.where(which, dot(xp, state.gradient, state.direction), state.slope)
 

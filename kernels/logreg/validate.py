@@ -11,6 +11,8 @@ from kernels.logreg.losses import LOSSES
 
 def features(X: np.ndarray) -> np.ndarray:
     """Return X as a C-ordered (N, P) array of bytes or floats, or raise ValueError."""
+    if hasattr(X, "toarray"):
+        raise ValueError("X is sparse; pass a dense array, as X.toarray() makes")
     X = np.asarray(X)
     if X.ndim != 2 or 0 in X.shape:
         raise ValueError(
@@ -50,7 +52,10 @@ def labels(y: np.ndarray, n_samples: int) -> np.ndarray:
 
 def rates(l2: Any) -> np.ndarray:
     """Return the rates (R,), or raise ValueError."""
-    rates = np.atleast_1d(np.asarray(l2, dtype=np.float64))
+    try:
+        rates = np.atleast_1d(np.asarray(l2, dtype=np.float64))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"l2 must be a number or a list of rates, got {l2!r}") from error
     if rates.ndim != 1 or not rates.size:
         raise ValueError(
             f"l2 must be a number or a list of rates, got shape {rates.shape}; pass at least one rate"
@@ -110,3 +115,9 @@ def loss(loss: str) -> str:
     if loss not in LOSSES:
         raise ValueError(f"unknown loss {loss!r}; choose one of {', '.join(LOSSES)}")
     return loss
+
+
+def limits(tol: float, max_iter: int) -> None:
+    """Raise ValueError where the iteration could not know when to end."""
+    if not tol >= 0 or not max_iter >= 0:
+        raise ValueError(f"tol and max_iter must be >= 0, got {tol!r} and {max_iter!r}")

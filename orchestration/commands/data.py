@@ -9,7 +9,7 @@ import typer
 
 from orchestration.table import print_table
 
-SOURCE = Annotated[str, typer.Argument(help="digits, mnist, or a folder of IDX files.")]
+SOURCE = Annotated[str, typer.Argument(help="digits, mnist, cifar10, or a folder.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -20,7 +20,7 @@ def register(app: typer.Typer) -> None:
 
 
 def fetch(
-    name: Annotated[str, typer.Argument(help="The data set: mnist.")] = "mnist",
+    name: Annotated[str, typer.Argument(help="The data set: mnist or cifar10.")] = "mnist",
     data_folder: Annotated[Path | None, typer.Option(help="Where it goes (default: data/NAME).")] = None,
 ) -> None:
     """Download a data set, verified by SHA-256; a broken download continues where it stopped."""
@@ -41,13 +41,15 @@ def show(
     from trainers.figures import draw_samples
 
     data = load_dataset(source)
+    images = data.X_train.reshape(-1, *data.image_shape)
+    pictures = np.moveaxis(images, 1, 3) if images.ndim == 4 and images.shape[1] == 3 else images
     shape = " x ".join(map(str, data.image_shape))
     print(f"{data.name}: images {shape}, bytes")
     parts = (data.y_train, data.y_test)
     rows = [(str(label), *(f"{np.count_nonzero(y == label):,}" for y in parts)) for label in data.classes]
     rows.append(("all", *(f"{len(y):,}" for y in parts)))
     print_table(("class", "train", "test"), rows, bold={len(rows) - 1})
-    draw_samples(out, data.X_train.reshape(-1, *data.image_shape), data.y_train)
+    draw_samples(out, pictures, data.y_train)
     print(f"wrote {out}")
 
 

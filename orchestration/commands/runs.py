@@ -33,7 +33,7 @@ def list_(
             run.status.lower(),
             f"{run.started:%Y-%m-%d %H:%M:%S}",
             _number(run.metrics.get("regularization rate")),
-            _number(run.metrics.get("accuracy")),
+            _number(run.metrics.get("final test accuracy", run.metrics.get("accuracy"))),
         )
         for run in records_of(workspace).list_runs(limit)
     ]

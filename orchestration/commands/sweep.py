@@ -69,6 +69,9 @@ def sweep(
     folds: Annotated[
         int | None, typer.Option(min=2, help="Choose the best by cross-validation with so many folds.")
     ] = None,
+    tol: Annotated[
+        float, typer.Option(min=0, help="Bound on the largest gradient of a mean objective.")
+    ] = 1e-4,
     backend: Annotated[str, typer.Option(help="See `papershell backends`.")] = "auto",
     out: Annotated[Path, typer.Option(help="Folder for model and figures.")] = Path("outputs"),
     json: Annotated[Path | None, typer.Option(help="Write the results to this file.")] = None,
@@ -82,7 +85,9 @@ def sweep(
     from trainers.logreg import warn_unconverged
 
     dataset, decode_s = _timed(lambda: load_dataset(data))
-    result, fit_s = _timed(lambda: fit(dataset, rates, loss=loss.value, folds=folds, backend=backend))
+    result, fit_s = _timed(
+        lambda: fit(dataset, rates, loss=loss.value, folds=folds, tol=tol, backend=backend)
+    )
     _print_table(result, dataset, fit_s)
     warn_unconverged(result.solution)
     facts = {

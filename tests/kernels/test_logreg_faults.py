@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_matrix
 
 from kernels import BackendError, Status, fit_path
 from kernels.logreg import coordinates, precondition
@@ -22,6 +23,7 @@ MANY, MANY_Y = blobs(600, 8, 200, seed=2)
 SCALES = np.repeat([1.0, 1e8, 1e-8], (4, 3, 3))
 SEPARABLE = np.c_[0.01 * X, 5 * np.eye(3)[Y]]
 FEW, FEW_Y = blobs(20, 60)
+LOUD, LOUD_Y = blobs(6, 60, 2, seed=11)
 
 HARD = {
     "separable": (SEPARABLE, Y, [0.0], {}),
@@ -31,6 +33,7 @@ HARD = {
     "columns of very different scale": (X * SCALES, Y, RATES, {}),
     "far from the origin": (X + 1e6, Y, [0.0, 1.0], {}),
     "more features than rows": (FEW, FEW_Y, RATES, {}),
+    "large features, few rows": (1e3 * LOUD, LOUD_Y, [1e-5, 1e-3, 1e-2], {}),
     "features beyond the dual path": (WIDE, WIDE_Y, [1e-3, 100.0], {}),
     "two rows": (np.array([[0.0, 1.0], [1.0, 3.0]]), np.array([0, 1]), RATES, {}),
     "200 classes": (MANY, MANY_Y, [1e-3, 1.0], {}),
@@ -168,6 +171,11 @@ def changed(array: np.ndarray, value) -> np.ndarray:
 
 
 BAD = {
+    "rates that are words": ({"l2": ["a"]}, "l2 must be a number or a list of rates, got"),
+    "sparse features": ({"X": csr_matrix(X)}, "X is sparse; pass a dense array"),
+    "negative tol": ({"tol": -1.0}, "tol and max_iter must be >= 0, got -1.0"),
+    "tol not a number": ({"tol": float("nan")}, "tol and max_iter must be >= 0, got nan"),
+    "negative max_iter": ({"max_iter": -1}, "tol and max_iter must be >= 0"),
     "fewer labels than rows": ({"y": Y[:-1]}, "X has 200 samples but y has shape .199,."),
     "labels in a column": ({"y": Y[:, None]}, "y has shape .200, 1.; pass one label a sample"),
     "a negative label": ({"y": changed(Y, -1)}, "integer labels 0..K-1"),

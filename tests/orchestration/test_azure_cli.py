@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
@@ -15,7 +16,6 @@ import numpy as np
 import pytest
 
 from orchestration import loopback
-from orchestration.job import TRAINERS
 
 LOOPBACK = ("--workspace", "loopback")
 
@@ -108,8 +108,8 @@ def cifar10(tmp_path_factory) -> Path:
     ],
 )
 def test_the_other_trainers_run_through_the_workspace(trainer, library, flags, run, cifar10):
-    pytest.importorskip(TRAINERS[trainer].module)
-    pytest.importorskip(library)
+    if importlib.util.find_spec(library) is None:  # not imported: TensorFlow shares a process with nobody
+        pytest.skip(f"{library} is not installed")
     data = () if "--data" in flags else ("--data", cifar10)
     code, out, err = run("submit", trainer, *LOOPBACK, *flags, *data, "--wait")
     assert code == 0, err

@@ -8,6 +8,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
+import numpy as np
 import pytest
 
 
@@ -29,3 +30,17 @@ def serve_folder() -> Iterator[Callable[[Path], str]]:
     for server in servers:
         server.shutdown()
         server.server_close()
+
+
+@pytest.fixture
+def cifar10_folder(tmp_path: Path) -> Path:
+    """A small data set in CIFAR-10's binary layout, easy to learn: 200 images to train, 40 to test."""
+    rng = np.random.default_rng(11)
+    folder = tmp_path / "cifar-10-batches-bin"
+    folder.mkdir()
+    patterns = rng.integers(40, 216, (10, 3072))
+    for name in (*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin"):
+        labels = np.arange(40) % 10
+        pixels = np.clip(patterns[labels] + rng.normal(0, 20, (40, 3072)), 0, 255).astype(np.uint8)
+        (folder / name).write_bytes(np.column_stack([labels.astype(np.uint8), pixels]).tobytes())
+    return folder

@@ -179,7 +179,7 @@ def test_mnist_that_is_absent_is_downloaded_from_the_mirrors(tmp_path, monkeypat
 
 
 def test_an_unknown_download_lists_the_known(tmp_path):
-    with pytest.raises(DataError, match="choose one of mnist"):
+    with pytest.raises(DataError, match="choose one of mnist, cifar10"):
         datasets.fetch("imagenet", tmp_path)
 
 

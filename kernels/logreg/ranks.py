@@ -112,9 +112,7 @@ class Ranks:
         try:
             solution = solve(RowsOnRanks(self, engine))
         except BaseException:
-            with suppress(
-                RuntimeError
-            ):  # the others may be gone; what matters is the error that is under way
+            with suppress(RuntimeError):  # the others may be gone, and why is what is being raised
                 self.dismiss(None)
             raise
         self.dismiss(solution)

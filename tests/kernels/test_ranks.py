@@ -49,10 +49,7 @@ def under_torchrun(folder: Path, ranks: int, body: str, timeout_s: float = 120):
     )
 
 
-@pytest.fixture(scope="module")
-def on_three_ranks(tmp_path_factory) -> Path:
-    """A folder with every rank's solution of every case."""
-    folder = tmp_path_factory.mktemp("ranks")
+def test_three_ranks_find_what_one_process_finds(tmp_path):
     body = """
         from tests.kernels.test_ranks import CASES, fit
         for case in CASES:
@@ -60,21 +57,21 @@ def on_three_ranks(tmp_path_factory) -> Path:
             found["status"] = np.array([[s.name for s in row] for row in found["status"]])
             np.savez(f"{case} {rank}.npz", **found)
     """
-    done = under_torchrun(folder, 3, body)
+    done = under_torchrun(tmp_path, 3, body)
     assert done.returncode == 0, done.stderr
-    return folder
+    for case in CASES:
+        assert_same_on_all(case, *(dict(np.load(tmp_path / f"{case} {rank}.npz")) for rank in range(3)))
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_three_ranks_find_what_one_process_finds(on_three_ranks, case):
+def assert_same_on_all(case: str, first: dict, second: dict, third: dict) -> None:
+    """Assert that three ranks have one solution, and one process the same."""
     alone = fit(case)
-    first, second, third = (dict(np.load(on_three_ranks / f"{case} {rank}.npz")) for rank in range(3))
     for name, values in first.items():
-        np.testing.assert_array_equal(values, second[name])
-        np.testing.assert_array_equal(values, third[name])
-    assert (first["status"] == "CONVERGED").all() and (alone.status == Status.CONVERGED).all()
+        np.testing.assert_array_equal(values, second[name], err_msg=case)
+        np.testing.assert_array_equal(values, third[name], err_msg=case)
+    assert (first["status"] == "CONVERGED").all() and (alone.status == Status.CONVERGED).all(), case
     assert str(first["backend"]) == alone.backend
-    np.testing.assert_allclose(first["loss"], alone.loss, rtol=ITERATION_UNIT)
+    np.testing.assert_allclose(first["loss"], alone.loss, rtol=ITERATION_UNIT, err_msg=case)
     total = (FOLDS * WEIGHT).sum(axis=1)
     for f, r in product(range(len(FOLDS)), range(len(RATES))):
         theirs = first["coef"][f, r], first["intercept"][f, r]

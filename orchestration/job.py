@@ -25,21 +25,30 @@ class JobError(OrchestrationError, ValueError):
 
 @dataclass(frozen=True)
 class Trainer:
-    """What the shell knows of a trainer: its module, and the defaults of the walk-through it comes from."""
+    """What the shell knows of a trainer, with the defaults of the walk-through it comes from."""
 
     module: str
+    summary: str
     experiment: str
     data: str
-    model: str
-    gpu: bool
-    distributed: bool
+    gpu: bool = False
+    distributed: bool = False
 
 
 TRAINERS: dict[str, Trainer] = {
-    "logreg": Trainer("trainers.logreg", "sklearn-mnist", "mnist", "sklearn_mnist", False, False),
-    "keras-mnist": Trainer("trainers.keras_mnist", "keras-mnist", "mnist", "keras-mnist", True, False),
+    "logreg": Trainer(
+        "trainers.logreg", "Logistic regression, as in the walk-through on MNIST.", "sklearn-mnist", "mnist"
+    ),
+    "keras-mnist": Trainer(
+        "trainers.keras_mnist", "Keras network on MNIST.", "keras-mnist", "mnist", gpu=True
+    ),
     "torch-cifar10": Trainer(
-        "trainers.torch_cifar10", "day1-experiment-train", "cifar10", "torch-cifar10", True, True
+        "trainers.torch_cifar10",
+        "PyTorch network on CIFAR-10.",
+        "day1-experiment-train",
+        "cifar10",
+        gpu=True,
+        distributed=True,
     ),
 }
 

@@ -6,25 +6,21 @@ import importlib
 
 import typer
 
-TRAINERS = {
-    "logreg": "Logistic regression, as in the walk-through on MNIST.",
-    "keras-mnist": "Keras network on MNIST.",
-    "torch-cifar10": "PyTorch network on CIFAR-10.",
-}
+from orchestration.job import TRAINERS
 
 
 def register(app: typer.Typer) -> None:
     group = typer.Typer(help="Train one model, with the trainer's own flags.", no_args_is_help=True)
-    for name, summary in TRAINERS.items():
+    for name, trainer in TRAINERS.items():
         settings = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
-        group.command(name, help=summary, context_settings=settings)(_runs(name))
+        group.command(name, help=trainer.summary, context_settings=settings)(_runs(name))
     app.add_typer(group, name="train")
 
 
 def _runs(name: str):
     def train(context: typer.Context) -> None:
         try:
-            trainer = importlib.import_module(f"trainers.{name.replace('-', '_')}")
+            trainer = importlib.import_module(TRAINERS[name].module)
         except ModuleNotFoundError as error:
             extra = name.partition("-")[0]
             raise RuntimeError(

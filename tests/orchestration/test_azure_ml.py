@@ -40,7 +40,9 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (folder / name).mkdir(parents=True)
         (folder / name / "__init__.py").touch()
     (folder / "trainers" / "probe.py").write_text(PROBE)
-    monkeypatch.setitem(TRAINERS, "probe", Trainer("trainers.probe", "A probe.", "probes", "mnist", distributed=True))
+    monkeypatch.setitem(
+        TRAINERS, "probe", Trainer("trainers.probe", "A probe.", "probes", "mnist", distributed=True)
+    )
     return folder
 
 

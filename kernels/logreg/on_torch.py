@@ -175,6 +175,10 @@ class CudaEngine(FloatEngine):
 
         super().__init__(samples, xp, device=device)
 
+    def to_host(self, values):
+        """See `FloatEngine.to_host`; PyTorch copies from a device on request only."""
+        return values.cpu().numpy()
+
 
 def Engine(samples: Samples) -> FloatEngine:
     """Return the engine for this machine and these samples."""

@@ -170,9 +170,6 @@ class FloatEngine:
     grades: tuple[Grade, ...] = (FLOAT32, FLOAT64)  # of the first passes, ..., of the last, float64 in all
     threads = 1
     converted_bytes = 8 << 20  # of a block's rows as floats: each thread has a copy of one block at a time
-    passes_per_check = (
-        1  # passes between two looks at which problems are done; each look waits for the device
-    )
 
     def __init__(self, samples: Samples, xp: ModuleType, device: Any = None):
         self.xp, self.samples = xp, samples

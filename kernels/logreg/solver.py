@@ -156,10 +156,9 @@ def minimize(
     state = start(objective, theta)
     passes, refresh_at = 1, FIRST_REFRESH
     while True:
-        if passes % engine.passes_per_check == 0:
-            settle(objective, state, solution, tol, max_iter)
-            if not state.who.size:
-                return solution
+        settle(objective, state, solution, tol, max_iter)
+        if not state.who.size:
+            return solution
         if callback is not None:
             callback(passes, state.who.size, float(grad_norm(engine, state.gradient).max()))
         refresh = passes >= refresh_at

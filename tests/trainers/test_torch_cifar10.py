@@ -138,9 +138,13 @@ def test_training_goes_on_in_a_second_command(train):
 
 
 def test_a_killed_run_resumes_to_the_same_bits(train, cifar10_folder):
-    train("--epochs", "60", "--out", "whole")
-    flags = [*FLAGS, "--epochs", "60", "--out", "killed", "--data-folder", str(cifar10_folder)]
+    flags = [*FLAGS, "--data-folder", str(cifar10_folder), "--epochs"]
     command = [sys.executable, "-m", "trainers.torch_cifar10", *flags]
+
+    # The process that compiles the kernels rounds differently from all later ones, which load them: that one first.
+    for epochs, out in (("1", "first"), ("60", "whole")):
+        subprocess.run([*command, epochs, "--out", out], check=True, stdout=subprocess.DEVNULL)
+    command = [*command, "60", "--out", "killed"]
     rng = np.random.default_rng(int.from_bytes(os.urandom(4), "little"))
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as victim:
         lines = int(rng.integers(3, 100))
@@ -148,7 +152,7 @@ def test_a_killed_run_resumes_to_the_same_bits(train, cifar10_folder):
             victim.stdout.readline()
         os.kill(victim.pid, signal.SIGKILL)
     assert 0 < state("killed")["losses"].shape[1] < 3000, f"killed after {lines} lines"
-    train("--epochs", "60", "--out", "killed", "--resume")
+    subprocess.run([*command, "--resume"], check=True, stdout=subprocess.DEVNULL)
     assert_same(state("killed"), state("whole"))
 
 

@@ -193,7 +193,8 @@ def driver() -> Iterator[Any]:
     paths = [shutil.which("chromium"), shutil.which("chromedriver")]
     if None in paths:
         skip_or_fail("PAPERSHELL_REQUIRE_CHROMIUM", "no chromium with a chromedriver on the PATH")
-    webdriver = pytest.importorskip("selenium.webdriver")
+    from selenium import webdriver
+
     options = webdriver.ChromeOptions()
     options.binary_location = paths[0]
     quiet = ["--headless=new", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking"]
@@ -384,7 +385,7 @@ def tick_positions(page: Page, axis: str) -> list[tuple[float, float]]:
     """Return (value, pixel) of the ticks along one axis of the roofline."""
     anchor = {"x": "middle", "y": "end"}[axis]
     ticks = page.js(
-        """return [...document.querySelectorAll(`#roofline svg > g:first-of-type text[text-anchor=${arguments[0]}]`)]
+        """return [...document.querySelectorAll(`#roofline svg > g text[text-anchor=${arguments[0]}]`)]
              .map(text => [text.textContent, Number(text.getAttribute(arguments[1]))])""",
         anchor,
         axis,

@@ -94,6 +94,13 @@ CUDA_CASES = (
          error=0.0, first_call_s=0.44, host_s=9.3e-6, cold_s=7.2e-5),
 )  # fmt: skip
 
+EXTRA_CASE = Case("import", "papershell --help", "numpy", 0.31)
+OPTIONAL_NUMBERS = (
+    *("ratio", "ratio_low", "ratio_high", "first_call_s", "bytes", "flops", "GB_per_s", "GFLOP_per_s"),
+    *("percent_of_ceiling", "error", "host_s", "cold_s"),
+)
+HOSTILE = '</script><img src=x onerror="window.harmed = 1">\'"`{{data}}$&\u2028🦜 {"a": [1]} &lt;b&gt;<!--'
+
 
 def commit_id(index: int) -> str:
     """Return the forty hexadecimal digits of the ``index``-th commit of the made-up history."""
@@ -137,6 +144,18 @@ def make_run(
         "version": "5.3.1",
         "benchmarks": [_benchmark(case, references.get(case.group), sample) for case in cases],
     }
+
+
+def make_history() -> list[dict[str, Any]]:
+    """Five nights of one machine and one of another; one case vanishes, one is new, one gets slower."""
+    return [
+        make_run(0),
+        make_run(1, cases=[*CASES, EXTRA_CASE]),
+        make_run(2, machine="another-one"),
+        make_run(3, cases=CASES[1:], dirty=True),
+        make_run(4, slowdown={"numba, out=": 1.2}),
+        make_run(5, cases=[*CASES, *CUDA_CASES], gpu=GPU, slowdown={"numba, out=": 1.2}),
+    ]
 
 
 def _machine(machine: str, gpu: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
-from benchmarks.measure import Measure, device_of, need
+from benchmarks.measure import Measure, need
 from benchmarks.solver import SCALE, fit, objective, sklearn_fit, torch_lbfgs
 from kernels import fit_path
 
@@ -57,7 +57,7 @@ def test_one_rate(measure: Measure, images: np.ndarray, labels: np.ndarray, case
     best = fit(X, y, [l2], 1e-9, max_iter=5000).loss[0]
     measure(
         calls, case, group=f"one rate, {ROWS:,} images", error=gap_to(pixels, y, l2, best), tolerance=LARGEST_GAP,
-        dtype="float64", backend=backend, device="cpu" if not backend else device_of(backend),
+        dtype="float64", backend=backend,
     )  # fmt: skip
 
 

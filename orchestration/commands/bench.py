@@ -89,9 +89,8 @@ def report(
     output: Annotated[Path, typer.Option(help="The page.")] = Path("outputs/bench.html"),
 ) -> None:
     """Write one HTML page: table, roofline, history. It needs no network."""
-    from benchmarks.report import write_report
-
     from benchmarks.records import machine_of, read_run
+    from benchmarks.report import write_report
 
     shown = read_run(run_file)
     before = _history(history, machine_of(shown), shown)

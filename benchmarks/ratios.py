@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import median
 
 CONFIDENCE = 0.95
 
@@ -30,11 +29,18 @@ def ratio_of(reference_s: Sequence[float], candidate_s: Sequence[float]) -> Rati
 
     Parameters
     ----------
-    reference_s, candidate_s : seconds of the same number of rounds, in the order in which they ran.
+    reference_s, candidate_s : seconds of the same number of rounds, at least one, in the order in which they ran.
+
+    Returns
+    -------
+    Ratio
+        Its median is the geometric mean of the middle two where their number is even, so that exchanging
+        the two series inverts all three numbers.
     """
     pairs = sorted(a / b for a, b in zip(reference_s, candidate_s, strict=True))
     rank = interval_rank(len(pairs))
-    return Ratio(median(pairs), pairs[rank], pairs[-1 - rank])
+    middle = math.sqrt(pairs[(len(pairs) - 1) // 2] * pairs[len(pairs) // 2])
+    return Ratio(middle, pairs[rank], pairs[-1 - rank])
 
 
 def interval_rank(n: int) -> int:

@@ -69,7 +69,7 @@ class Session:
             machine_info=self.machine_info, commit_info=self.commit_info,
         )  # fmt: skip
         if self.before:
-            run["benchmarks"] = self.before["benchmarks"] + run["benchmarks"]
+            run["benchmarks"] = [*(records.benchmarks_of(self.before) | records.benchmarks_of(run)).values()]
         records.write_run(self.path, run)
 
 

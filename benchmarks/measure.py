@@ -24,6 +24,7 @@ from benchmarks.ratios import ratio_of
 from kernels import backends
 
 ROUND_S = 2e-3  # shorter calls are repeated within a round, so that the clock's own cost is lost in it
+LEAST_CALL_S = 1e-7  # a clock may see nothing of a single shorter one
 LEAST_ROUNDS, MOST_ROUNDS = 3, 99
 BLOCK = 1 << 16  # numbers compared at a time, within a cache
 Call = Callable[[], Any]
@@ -99,8 +100,8 @@ class Measure:
         ----------
         cases : calls by name; the first is the reference of all.
         group : pytest-benchmark's group.
-        error : of a result, relative, against what float64 says; may be nan for a wrong one.
-        tolerance : largest error that is right.
+        error : of a result, relative, against what float64 says, of either sign; nan for a wrong one.
+        tolerance : largest size of an error that is right.
         dtype, backend : to show.
         device : ``cpu``, or ``cuda`` for calls that return before they are done.
         work : bytes, operations, ceiling.
@@ -148,8 +149,8 @@ class Measure:
 
 
 def check(result: Any, error: Callable[[Any], float], tolerance: float, when: str) -> float:
-    """Return the error of a result; raise AssertionError where it is larger than ``tolerance``, or nan."""
-    found = float(error(result))
+    """Return the size of a result's error; raise AssertionError where it is above ``tolerance``, or nan."""
+    found = abs(float(error(result)))
     assert found <= tolerance, (
         f"wrong result {when} timing: its error is {found:.1e}, {tolerance:.1e} is allowed; no time is recorded"
     )
@@ -158,13 +159,14 @@ def check(result: Any, error: Callable[[Any], float], tolerance: float, when: st
 
 def repeats_of(seconds: float) -> tuple[int, float]:
     """Return how many calls of so many seconds make a round, and the seconds of a round."""
-    count = math.ceil(ROUND_S / max(seconds, 1e-7))
+    seconds = max(seconds, LEAST_CALL_S)
+    count = math.ceil(ROUND_S / seconds)
     return count, count * seconds
 
 
 def against(expected: np.ndarray) -> Callable[[Any], float]:
     """Return what measures a result's error: the largest difference, relative to the largest of ``expected``."""
-    scale = float(np.abs(expected).max())
+    scale = float(np.abs(expected).max()) or 1.0
 
     def error(result: Any) -> float:
         found = to_numpy(result)
@@ -172,9 +174,8 @@ def against(expected: np.ndarray) -> Callable[[Any], float]:
             return math.inf
         flat, right = found.reshape(-1), expected.reshape(-1)
         blocks = (slice(first, first + BLOCK) for first in range(0, right.size, BLOCK))
-        return (
-            max(float(np.abs(np.subtract(flat[b], right[b], dtype=np.float64)).max()) for b in blocks) / scale
-        )
+        largest = [np.abs(np.subtract(flat[b], right[b], dtype=np.float64)).max() for b in blocks]
+        return float(np.max(largest)) / scale  # NumPy's, for Python's drops a nan
 
     return error
 

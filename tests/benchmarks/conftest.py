@@ -1,4 +1,4 @@
-"""Chromium for the tests of the report page."""
+"""Chromium for the tests of the report page, folders of suites for those of the runner."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks import runner
 from tests.benchmarks.browser import Page
 from tests.conftest import skip_or_fail
 
@@ -42,3 +43,22 @@ def page(driver: Any, tmp_path: Path) -> Iterator[Page]:
     yield page
     assert page.complaints() == []
     assert page.requests() <= {page.target.as_uri(), "data:,"}
+
+
+@pytest.fixture
+def suites(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder for suites that `benchmarks.runner` takes for ours: same settings, same fixtures, other files."""
+    return prepare_suites(tmp_path, monkeypatch)
+
+
+def prepare_suites(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make such a folder below ``tmp_path``, for as long as ``monkeypatch`` lasts."""
+    folder = tmp_path / "suites"
+    folder.mkdir()
+    shutil.copy(runner.FOLDER / "pytest.ini", folder)
+    (folder / "conftest.py").write_text(
+        "from benchmarks.conftest import measure, pytest_addoption, session\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(runner.FOLDER.parent))
+    monkeypatch.setattr(runner, "FOLDER", folder)
+    return folder

@@ -9,7 +9,7 @@ median of the last runs on that machine. The band is as wide as the wider of
     the off-versus-off control: how far this run's reference seemed to differ from itself
 
 and a second measurement of just that benchmark must say the same. With fewer than `LEAST_RUNS` runs
-before it nothing is decided.
+before it, against the same reference, nothing is decided.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def judge(run: Run, history: Sequence[Run]) -> list[Verdict]:
     present, past = benchmarks_of(run), [(old, benchmarks_of(old)) for old in history]
     verdicts = []
     for key, found in present.items():
-        before = [(old, kept[key]) for old, kept in past if key in kept][-MOST_RUNS:]
+        before = [(old, kept[key]) for old, kept in past if key in kept]
         verdicts.append(compare(key, found, run, before) if before else Verdict(key, "new"))
     vanished = set(past[-1][1]) - set(present) if past else set()
     return verdicts + [Verdict(key, "vanished") for key in sorted(vanished)]
@@ -65,11 +65,13 @@ def compare(
     key: str, found: dict[str, Any], run: Run, before: Sequence[tuple[Run, dict[str, Any]]]
 ) -> Verdict:
     """Return the verdict on one benchmark against its earlier runs, oldest first."""
-    now, past = found["extra_info"], [math.log(old["extra_info"]["ratio"]) for _, old in before]
-    centre, change = median(past), -math.log(now["ratio"])
-    change += centre
-    if len(past) < LEAST_RUNS:
-        return Verdict(key, "undecided", math.expm1(change))
+    now = found["extra_info"]
+    before = [pair for pair in before if _reference(pair[1]) == _reference(found)][-MOST_RUNS:]
+    if len(before) < LEAST_RUNS:
+        return Verdict(key, "undecided")
+    past = [math.log(old["extra_info"]["ratio"]) for _, old in before]
+    centre = median(past)
+    change = centre - math.log(now["ratio"])
     within = math.log(now["ratio_high"] / now["ratio_low"]) / 2
     spread = NORMAL_MAD * median(abs(value - centre) for value in past) * math.sqrt(1 + 1 / len(past))
     noise = max(spread * student(len(past) - 1), control_noise(run, found["group"]))
@@ -84,6 +86,10 @@ def compare(
     )
 
 
+def _reference(benchmark: dict[str, Any]) -> str | None:
+    return benchmark["extra_info"].get("reference")
+
+
 def control_noise(run: Run, group: str) -> float:
     """Return how far the group's reference seemed to differ from itself: its interval's farther end, as a logarithm."""
     for benchmark in run["benchmarks"]:
@@ -95,8 +101,8 @@ def control_noise(run: Run, group: str) -> float:
 
 def commits(run: Run, before: Sequence[tuple[Run, dict[str, Any]]], least: float) -> tuple[str, str]:
     """Return the commits of the last run whose ratio's logarithm was at least ``least``, and of this run."""
-    good = [old for old, kept in before if math.log(kept["extra_info"]["ratio"]) >= least]
-    return tuple(r["commit_info"]["id"][:10] for r in (good[-1] if good else before[0][0], run))
+    good = [old for old, kept in before if math.log(kept["extra_info"]["ratio"]) >= least]  # never empty
+    return good[-1]["commit_info"]["id"][:10], run["commit_info"]["id"][:10]
 
 
 def confirm(
@@ -118,8 +124,11 @@ def confirm(
 
 
 def agreed(first: Verdict, second: Verdict | None) -> Verdict:
-    """Return what two measurements of one benchmark say together: the smaller change, the joint probability."""
-    if second is None or second.state != "slower":
+    """Return what two measurements of one benchmark say together: the smaller change, the joint probability.
+
+    The second ran without its reference as a case, so it has no control; the first one's holds for it too.
+    """
+    if second is None or second.state != "slower" or second.change <= first.noise:
         return replace(first, state="same")
     sure = 1 - (1 - first.sure) * (1 - second.sure)
     return replace(first, change=min(first.change, second.change), sure=sure)

@@ -44,11 +44,13 @@ def run(
 
     budget_s = runner.SMOKE_S if smoke else runner.FULL_S
     try:
-        runner.run_suites(output, select=select, budget_s=budget_s, device=device.value)
-    finally:
+        measured = runner.run_suites(output, select=select, budget_s=budget_s, device=device.value)
+    except (runner.BenchmarkFailure, KeyboardInterrupt):
         if output.exists():
-            print_run(measured := records.read_run(output))
-            print(f"wrote {output}")
+            print_run(records.read_run(output))
+        raise
+    print_run(measured)
+    print(f"wrote {output}")
     if history:
         print(f"wrote {records.append(history, measured)}")
 
@@ -105,17 +107,21 @@ def check(
     baseline: Annotated[Path, typer.Option(help="Folder of the runs before it.")] = HISTORY,
     confirm: Annotated[bool, typer.Option(help="Measure what seems slower once more, here and now.")] = True,
 ) -> None:
-    """Say which benchmarks are slower than noise explains; exit with 1 if any is."""
+    """Say which benchmarks are slower than noise explains; exit with 1 if any is.
+
+    The first run of a machine has nothing to be compared with, and passes.
+    """
     from benchmarks import check as checks
     from benchmarks.records import machine_of, read_run
     from benchmarks.runner import measure_again
 
     judged = read_run(run_file)
+    if not baseline.is_dir():
+        raise ValueError(f"{baseline}: no such folder; `papershell bench run --history {baseline}` makes it")
     before = _history(baseline, machine_of(judged), judged)
     if not before:
-        raise ValueError(
-            f"no runs of {machine_of(judged)} in {baseline}; `papershell bench run --history` adds them"
-        )
+        print(f"nothing to compare with: {baseline} holds no earlier runs of {machine_of(judged)}")
+        return
     verdicts = checks.judge(judged, before)
     if confirm and any(verdict.state == "slower" for verdict in verdicts):
         verdicts = checks.confirm(verdicts, before, lambda keys: _same_machine(measure_again(keys), judged))
@@ -126,12 +132,12 @@ def check(
 
 def _history(folder: Path, machine: str, run: Run) -> list[Run]:
     """The runs before ``run``; files that are none are named."""
-    from benchmarks.records import read_history
+    from benchmarks.records import moment_of, read_history
 
     runs, notes = read_history(folder, machine)
     for note in notes:
         print(f"note: {note}")
-    return [old for old in runs if old["datetime"] < run["datetime"]]
+    return [old for old in runs if moment_of(old) < moment_of(run)]
 
 
 def _same_machine(again: Run, judged: Run) -> Run:
@@ -149,10 +155,11 @@ def print_run(run: Run) -> None:
     rows = []
     for benchmark in run["benchmarks"]:
         facts = benchmark["extra_info"]
-        percent = facts.get("percent_of_ceiling")
+        percent, error = facts.get("percent_of_ceiling"), facts.get("error")
         rows.append((
             benchmark["group"], facts["case"], f"{1e3 * benchmark['stats']['median']:.4g}", _interval(facts),
-            "" if percent is None else f"{percent:.0f} % of {facts['ceiling']}", f"{facts['error']:.0e}",
+            "" if percent is None else f"{percent:.0f} % of {facts.get('ceiling')}",
+            "" if error is None else f"{error:.0e}",
         ))  # fmt: skip
     print_table(("group", "case", "ms", "times as fast as the reference", "limit", "error"), rows)
 

@@ -43,9 +43,12 @@ def _section(run: Run) -> str:
     gpu = block["gpu"]
     device = f"{gpu['name']}, driver {gpu['driver']}; " if gpu else ""
     libraries = ", ".join(f"{name} {version}" for name, version in block["libraries"].items())
-    limits = ", ".join(f"{name} {limit['value']:.3g} {limit['unit']}" for name, limit in block["ceilings"].items())
+    limits = ", ".join(
+        f"{name} {limit['value']:.3g} {limit['unit']}" for name, limit in block["ceilings"].items()
+    )
+    what = f"{device}{block['cpu']}, {block['cores']} cores"
     lines = [
-        f"## {run['datetime'][:10]}, {device}{block['cpu']}, {block['cores']} cores, commit {run['commit_info']['id'][:10]}",
+        f"## {run['datetime'][:10]}, {what}, commit {run['commit_info']['id'][:10]}",
         f"Limits when the run started: {limits}.", f"With {libraries}.", table(run),
     ]  # fmt: skip
     return "\n\n".join(lines) + "\n"

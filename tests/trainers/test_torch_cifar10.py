@@ -138,13 +138,12 @@ def test_training_goes_on_in_a_second_command(train):
 
 
 @pytest.mark.slow
-def test_the_process_that_compiles_ends_at_the_bits_of_those_that_load(cifar10_folder, tmp_path):
+def test_the_process_that_compiles_ends_at_the_bits_of_those_that_load(project, cifar10_folder):
     command = [sys.executable, "-m", "trainers.torch_cifar10", *FLAGS, "--data-folder", str(cifar10_folder)]
     for out in ("compiled", "loaded"):
-        environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "numba")}
-        outputs = str(tmp_path / out)
-        subprocess.run([*command, "--out", outputs], check=True, stdout=subprocess.DEVNULL, env=environment)
-    assert_same(state(tmp_path / "compiled"), state(tmp_path / "loaded"))
+        environment = {**os.environ, "NUMBA_CACHE_DIR": str(project / "numba")}
+        subprocess.run([*command, "--out", out], check=True, stdout=subprocess.DEVNULL, env=environment)
+    assert_same(state("compiled"), state("loaded"))
 
 
 def test_a_killed_run_resumes_to_the_same_bits(train, cifar10_folder):

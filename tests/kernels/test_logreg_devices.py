@@ -8,23 +8,27 @@ import pytest
 from kernels import Status, available_backends, fit_path
 from kernels.backends import is_available
 from kernels.logreg import coordinates, precondition
+from tests.kernels import compiled_cuda
 from tests.kernels.logreg_reference import TIGHT, assert_same_optimum, blobs, check, in_bytes
 
 RATES = [1e-2, 1.0, 100.0]
 
 
-@pytest.fixture
-def host_tensors(monkeypatch):
-    """Make "torch" the engine of a CUDA device, with its arrays on the host and one thread."""
+@pytest.fixture(params=["formulas", "kernel"])
+def host_tensors(request, monkeypatch, tmp_path):
+    """Make "torch" the engine of a CUDA device, with its arrays on the host, one thread, and its kernel or none."""
     if not is_available("torch"):
         pytest.skip(available_backends()["torch"])
     import torch
 
-    from kernels.logreg import on_torch
+    from kernels.logreg import on_torch, on_torch_cuda
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    monkeypatch.setattr(on_torch, "Engine", lambda samples: on_torch.CudaEngine(samples, device="cpu"))
+    monkeypatch.setattr(on_torch, "Engine", lambda samples: on_torch_cuda.Engine(samples, device="cpu"))
+    if request.param == "kernel":
+        kernel = compiled_cuda.build(tmp_path)
+        monkeypatch.setattr(on_torch_cuda.FloatsEngine, "kernel", lambda self, name: kernel(name))
     yield
     torch.set_num_threads(threads)
 
@@ -54,11 +58,14 @@ def test_tensors_reach_the_optimum(host_tensors, loss, intercept):
     assert_like_the_reference(X, y, "torch", loss=loss, **intercept)
 
 
-def test_tensors_of_bytes_with_folds_and_weights(host_tensors):
+@pytest.mark.parametrize("loss", ["multinomial", "ovr"])
+def test_tensors_of_bytes_with_folds_and_weights(host_tensors, loss):
     X, y = blobs()
     folds = np.arange(len(y)) % 3 != np.arange(3)[:, None]
     weight = 0.5 + np.arange(len(y)) % 2
-    assert_like_the_reference(in_bytes(X), y, "torch", scale=1 / 255, folds=folds, sample_weight=weight)
+    assert_like_the_reference(
+        in_bytes(X), y, "torch", scale=1 / 255, loss=loss, folds=folds, sample_weight=weight
+    )
 
 
 @pytest.mark.parametrize("largest_gram", [64, 16], ids=["eigenvectors", "dual"])

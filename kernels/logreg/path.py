@@ -84,7 +84,8 @@ def fit_path(
     max_iter : accepted steps that a rate may take.
     backend : a name of `available_backends`, or ``"auto"`` for the fastest present at this size.
     warm_start : an earlier solution of the same shape to start from.
-    callback : called after every pass over X with (passes, rates left, largest gradient).
+    callback : called after every pass over X, on a device after every few, with (passes, rates left,
+        largest gradient).
 
     Returns
     -------

@@ -7,7 +7,7 @@ import pytest
 
 from kernels import Status, available_backends, fit_path
 from kernels.backends import is_available
-from kernels.logreg import coordinates, precondition
+from kernels.logreg import coordinates, precondition, solver
 from tests.kernels import compiled_cuda
 from tests.kernels.logreg_reference import TIGHT, assert_same_optimum, blobs, check, in_bytes
 
@@ -95,6 +95,55 @@ def test_tensors_of_a_warm_start_and_a_rate_that_runs_out(host_tensors):
     short = fit_path(X, y, [1e-3, 1e6], max_iter=2, backend="torch")
     assert short.status.tolist() == [Status.MAX_ITER, Status.CONVERGED]
     check(short, X, y, [1e-3, 1e6], tol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["floats", "bytes"])
+def test_passes_between_two_looks_wait_for_nothing(host_tensors, kind, monkeypatch):
+    """On a device these calls copy to or from the host, which waits until all queued work is done."""
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    waiting = {
+        getattr(torch.Tensor, name)
+        for name in ("__bool__", "__float__", "__int__", "__array__", "item", "numpy", "tolist", "nonzero")
+    } | {torch.nonzero, torch.masked_select, torch.linalg.inv}
+
+    class Watch(TorchFunctionMode):
+        def __torch_function__(self, function, types, args=(), kwargs=None):
+            given = [part for a in args for part in (a if isinstance(a, tuple) else (a,))]
+            masks = function in (torch.Tensor.__getitem__, torch.Tensor.__setitem__) and any(
+                isinstance(a, torch.Tensor) and a.dtype is torch.bool for a in given[1:]
+            )
+            if masks or function in waiting or any(isinstance(a, np.ndarray) for a in given):
+                seen[-1].append(function.__name__)
+            return function(*args, **kwargs or {})
+
+    seen: list[list[str]] = []
+    advance = solver.advance
+
+    def watched(*args) -> None:
+        seen.append([])
+        with Watch():
+            advance(*args)
+
+    monkeypatch.setattr(solver, "advance", watched)
+    X, y = blobs()
+    X, scale = (in_bytes(X), 1 / 255) if kind == "bytes" else (X, 1.0)
+    looks: list[int] = []
+    path = fit_path(
+        X, y, RATES, scale=scale, tol=1e-6, backend="torch", callback=lambda *c: looks.append(c[0])
+    )
+    assert all(status is Status.CONVERGED for status in path.status)
+    assert looks == list(range(1, len(seen), 4)) and len(looks) > 3
+    assert all(not calls for number, calls in enumerate(seen) if number % 4), seen
+
+
+@pytest.mark.parametrize("max_iter", [0, 1, 6])
+def test_no_problem_takes_more_steps_than_allowed_between_two_looks(host_tensors, max_iter):
+    X, y = blobs()
+    path = fit_path(X, y, [1e-3, 1e6], max_iter=max_iter, tol=1e-7, backend="torch")
+    assert path.n_iter[0] == max_iter and path.status[0] is Status.MAX_ITER
+    check(path, X, y, [1e-3, 1e6], tol=1e-7)
 
 
 @pytest.mark.gpu

@@ -97,6 +97,7 @@ class CudaEngine(FloatEngine):
     """Everything resident on a CUDA device, which the host waits for every few passes only."""
 
     look_every = 4
+    batch = 64  # blocks of the metric made at once: alone they leave most of a device idle
     block_bytes = 256 << 20  # few launches; a block's logits pass through the device's memory anyway
     converted_bytes = 1 << 30
 
@@ -130,6 +131,11 @@ class CudaEngine(FloatEngine):
         kernel((-(-n * A // THREADS), 1, 1), (THREADS, 1, 1), [*arrays, n, A, K, folds, pieces, ovr])
         total = xp.sum(D, axis=0, dtype=xp.float64)
         return xp.sum(loss, axis=0), D, self.join(total[None], A * K)[0]
+
+    def batches(self, jobs):
+        """See `FloatEngine.batches`."""
+        for first in range(0, len(jobs), self.batch):
+            yield tuple(map(self.xp.stack, zip(*jobs[first : first + self.batch], strict=True)))
 
     def residual_by_formula(self, Z, bias, index, shape, fold):
         """See `FloatEngine.residual`."""

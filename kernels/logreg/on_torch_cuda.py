@@ -60,6 +60,13 @@ class FloatsEngine(CudaEngine):
         """See `FloatEngine.to_host`; PyTorch copies from a device on request only."""
         return values.cpu().numpy()
 
+    def inverse(self, matrix):
+        """See `FloatEngine.inverse`; by Cholesky, in calls that take whole stacks and do not wait."""
+        factor, _ = torch.linalg.cholesky_ex(matrix)
+        unit = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device).expand_as(matrix)
+        root = torch.linalg.solve_triangular(factor, unit, upper=False)
+        return root.mT @ root
+
     def kernel(self, name):
         """See `CudaEngine.kernel`."""
         return compiled(name) if self.X.is_cuda else None

@@ -147,15 +147,15 @@ class Candidates:
     xp: ModuleType
     rows: Array
 
-    def gram(self, index: np.ndarray) -> Array:
-        """Return the sum of x x' (Q, Q) over the rows ``index``, in float64."""
+    def gram(self, index: Array) -> Array:
+        """Return the sum of x x' (..., Q, Q) over the rows ``index`` (..., n), in float64."""
         drawn = self.rows[index]
-        return self.xp.astype(drawn.T @ drawn, self.xp.float64)
+        return self.xp.astype(self.xp.moveaxis(drawn, -1, -2) @ drawn, self.xp.float64)
 
     def weighted_gram(self, weight: Array) -> Array:
-        """Return the weighted sum of x x' (Q, Q) over all rows, in float64."""
+        """Return the sum of x x' (..., Q, Q) over all rows by ``weight`` (..., n), in float64."""
         rows = self.xp.astype(self.rows, self.xp.float64)
-        return (rows.T * weight) @ rows
+        return (rows.T * weight[..., None, :]) @ rows
 
 
 class FloatEngine:
@@ -218,6 +218,7 @@ class FloatEngine:
 
     def rows(self, index: slice | Array, dtype: Any) -> Array:
         """Return the raw rows (n, P) at ``index`` in ``dtype``."""
+        index = index if isinstance(index, slice) else self.array(index)
         return self.xp.astype(self.X[index], dtype, copy=False)
 
     def operand(self, W: Array, grade: Grade) -> Array:
@@ -263,7 +264,8 @@ class FloatEngine:
     def by_problem(self, columns: Array, shape: tuple[int, int, int]) -> Array:
         """Return what belongs to the columns (C, P + 1) as (A, K, P + 1)."""
         A, K, width = shape
-        return self.xp.moveaxis(columns.reshape(K, A, width), 0, 1)
+        moved = self.xp.moveaxis(columns.reshape(K, A, width), 0, 1)
+        return moved.reshape(A, -1).reshape(shape)  # so in memory, too: inner products copy what is not
 
     def residual(self, Z: Array, bias: Array, index: slice, shape: tuple[int, int], fold: Array) -> tuple:
         """Return loss (A,), residual (n, C) in the dtype of ``Z`` and its sum over the rows (C,)."""
@@ -312,5 +314,9 @@ class FloatEngine:
         return X - mean, mean
 
     def inverse(self, matrix: Array) -> Array:
-        """Return the inverse of a symmetric positive definite matrix."""
+        """Return the inverse of a symmetric positive definite matrix, or of each in a stack."""
         return self.xp.linalg.inv(matrix)
+
+    def batches(self, jobs: list[tuple[Array, ...]]) -> Iterable[tuple[Array, ...]]:
+        """Return the arguments of jobs that are alike, those of as many stacked as this engine does at once."""
+        return jobs

@@ -251,7 +251,7 @@ def aim(engine: FloatEngine, state: State, which: Array) -> None:
         z = z * xp.where(measured > 0, 1.0 / xp.where(measured > 0, measured, 1.0), 1.0)[:, None, None]
     for s, y, rho in zip(state.steps, state.changes, state.curvatures, strict=True):
         z = z + (weights.pop() - rho * dot(xp, y, z))[:, None, None] * s
-    uphill = which & (dot(xp, state.gradient, z) <= 0)
+    uphill = which & ~(dot(xp, state.gradient, z) > 0)
     # float32 lost the small eigenvalues of a block; a diagonal has none to lose. To ask would wait for a device.
     if engine.look_every > 1 or bool(xp.any(uphill)):
         downhill = replace(state.metric, leading=None).times(engine, state.gradient)

@@ -7,7 +7,7 @@ import pytest
 
 from kernels import Status, available_backends, fit_path
 from kernels.backends import is_available
-from kernels.logreg import coordinates, precondition, solver
+from kernels.logreg import coordinates, on_cuda, precondition, solver
 from tests.kernels import compiled_cuda
 from tests.kernels.logreg_reference import TIGHT, assert_same_optimum, blobs, check, in_bytes
 
@@ -85,6 +85,7 @@ def test_tensors_of_drawn_rows(host_tensors, monkeypatch):
     monkeypatch.setattr(coordinates, "CANDIDATES", 80)
     monkeypatch.setattr(precondition, "SAMPLED_ROWS", 48)
     monkeypatch.setattr(precondition, "LARGEST_METRIC_BYTES", 1)
+    monkeypatch.setattr(on_cuda.CudaEngine, "batch", 2)
     assert_like_the_reference(*blobs(), "torch", tol=1e-7)
 
 

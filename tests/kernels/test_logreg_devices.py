@@ -8,6 +8,7 @@ import pytest
 from kernels import Status, available_backends, fit_path
 from kernels.backends import is_available
 from kernels.logreg import coordinates, on_cuda, precondition, solver
+from tests.conftest import require_gpu
 from tests.kernels import compiled_cuda
 from tests.kernels.logreg_reference import TIGHT, assert_same_optimum, blobs, check, in_bytes
 
@@ -151,9 +152,8 @@ def test_no_problem_takes_more_steps_than_allowed_between_two_looks(host_tensors
 @pytest.mark.parametrize("kind", ["floats", "bytes", "wide"])
 @pytest.mark.parametrize("loss", ["multinomial", "ovr"])
 @pytest.mark.parametrize("backend", ["cupy", "torch"])
-def test_a_gpu_agrees_with_the_reference(cuda, backend, loss, kind):
-    if not is_available(backend):
-        pytest.skip(available_backends()[backend])
+def test_a_gpu_agrees_with_the_reference(backend, loss, kind):
+    require_gpu(backend)
     X, y = blobs(500, 300 if kind == "wide" else 10)
     X, scale = (in_bytes(X), 1 / 255) if kind == "bytes" else (X, 1.0)
     folds = np.arange(len(y)) % 3 != np.arange(3)[:, None]
@@ -161,14 +161,13 @@ def test_a_gpu_agrees_with_the_reference(cuda, backend, loss, kind):
 
 
 @pytest.mark.gpu
-def test_pytorch_runs_on_the_gpu_where_there_is_one(cuda):
-    import torch
-
-    from kernels.logreg import on_torch
+def test_pytorch_runs_on_the_gpu_where_there_is_one():
+    require_gpu("torch")
+    from kernels.logreg import on_torch, on_torch_cuda
     from kernels.logreg.products import Samples
 
-    if not torch.cuda.is_available():
-        pytest.skip("this PyTorch is built without CUDA")
     X, y = blobs()
-    engine = on_torch.Engine(Samples(X, y, np.ones((1, len(y))), 3, "multinomial", 1.0, True))
-    assert isinstance(engine, on_torch.CudaEngine) and engine.X.is_cuda
+    for data, kind in ((X, on_torch_cuda.FloatsEngine), (in_bytes(X), on_torch_cuda.BytesEngine)):
+        engine = on_torch.Engine(Samples(data, y, np.ones((1, len(y))), 3, "multinomial", 1.0, True))
+        assert type(engine) is kind and engine.X.is_cuda
+        assert engine.kernel("residual_float64") is not None

@@ -73,14 +73,15 @@ def torch_has_cuda() -> bool:
     return has_cuda() and is_available("torch") and importlib.import_module("torch").cuda.is_available()
 
 
+def has_bfloat16_units() -> bool:
+    """Return whether the CUDA device that PyTorch sees multiplies bfloat16 in matrix units (Ampere and later)."""
+    return importlib.import_module("torch").cuda.get_device_capability() >= (8, 0)
+
+
 def array_namespace(library: str) -> ModuleType:
     """Return array-api-compat's namespace of ``torch`` or ``cupy``; scikit-learn carries a copy of it."""
-    home = (
-        "array_api_compat"
-        if importlib.util.find_spec("array_api_compat")
-        else "sklearn.externals.array_api_compat"
-    )
-    return importlib.import_module(f"{home}.{library}")
+    installed = importlib.util.find_spec("array_api_compat") is not None
+    return importlib.import_module(f"{'' if installed else 'sklearn.externals.'}array_api_compat.{library}")
 
 
 def _matrix_units() -> str:
@@ -112,7 +113,8 @@ def _torch() -> str:
     import torch
 
     if torch.cuda.is_available():
-        return f"PyTorch {torch.__version__}, {torch.cuda.get_device_name()}: bfloat16 products of bytes in pieces"
+        products = "bfloat16 products of bytes, in pieces" if has_bfloat16_units() else "float32 products"
+        return f"PyTorch {torch.__version__}, {torch.cuda.get_device_name()}: {products}"
     products = "exact int8 products of bytes" if has_matrix_units() else "float32 products"
     return f"PyTorch {torch.__version__}, CPU with {_matrix_units()}: {products}"
 

@@ -18,6 +18,7 @@ def compiled(name: str) -> Kernel:
     kernel = cupy.RawKernel(SOURCE, name)
 
     def launch(grid, block, arguments):
+        assert all(isinstance(a, int) or a.flags.c_contiguous for a in arguments)
         kernel(grid, block, tuple(np.int32(a) if isinstance(a, int) else a for a in arguments))
 
     return launch

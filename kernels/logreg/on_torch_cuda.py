@@ -15,8 +15,9 @@ from functools import cache
 import numpy as np
 import torch
 
-from kernels.backends import array_namespace
+from kernels.backends import array_namespace, has_bfloat16_units
 from kernels.logreg.on_cuda import SOURCE, CudaEngine, Kernel
+from kernels.logreg.on_torch import shared
 from kernels.logreg.products import FLOAT64, Grade, Samples
 
 
@@ -37,8 +38,8 @@ def bfloat16_product(A: torch.Tensor, B: torch.Tensor) -> torch.Tensor:
 
 
 @cache
-def compiled(name: str) -> Kernel | None:
-    """Return the kernel ``name``, or None with a warning where this PyTorch cannot compile it."""
+def compiled(name: str, device: int) -> Kernel | None:
+    """Return the kernel ``name`` for the current ``device``, or None, with a warning, where PyTorch cannot compile it."""
     try:
         kernel = torch.cuda._compile_kernel(SOURCE, name)
     except (AttributeError, OSError, RuntimeError) as error:
@@ -47,7 +48,12 @@ def compiled(name: str) -> Kernel | None:
             stacklevel=2,
         )
         return None
-    return lambda grid, block, arguments: kernel(grid=grid, block=block, args=arguments)
+
+    def launch(grid, block, arguments):
+        assert all(isinstance(a, int) or a.is_contiguous() for a in arguments)
+        kernel(grid=grid, block=block, args=arguments)
+
+    return launch
 
 
 class FloatsEngine(CudaEngine):
@@ -55,6 +61,10 @@ class FloatsEngine(CudaEngine):
 
     def __init__(self, samples: Samples, device: str = "cuda"):
         super().__init__(samples, array_namespace("torch"), device)
+
+    def array(self, values):
+        """See `FloatEngine.array`; host arrays may be read-only."""
+        return super().array(shared(values) if isinstance(values, np.ndarray) else values)
 
     def to_host(self, values):
         """See `FloatEngine.to_host`; PyTorch copies from a device on request only."""
@@ -69,7 +79,7 @@ class FloatsEngine(CudaEngine):
 
     def kernel(self, name):
         """See `CudaEngine.kernel`."""
-        return compiled(name) if self.X.is_cuda else None
+        return compiled(name, torch.cuda.current_device()) if self.X.is_cuda else None
 
 
 class BytesEngine(FloatsEngine):
@@ -105,5 +115,6 @@ class BytesEngine(FloatsEngine):
 
 
 def Engine(samples: Samples, device: str = "cuda") -> CudaEngine:
-    """Return the engine for these samples."""
-    return BytesEngine(samples, device) if samples.X.dtype == np.uint8 else FloatsEngine(samples, device)
+    """Return the engine for these samples; other devices than CUDA, which have all it takes, are for tests."""
+    pieces = samples.X.dtype == np.uint8 and (device != "cuda" or has_bfloat16_units())
+    return BytesEngine(samples, device) if pieces else FloatsEngine(samples, device)

@@ -166,7 +166,7 @@ def choose_backend(samples: Samples, problems: int) -> str:
     logits = N * problems * samples.n_classes
     if logits * P >= LARGE_PRODUCTS:
         if backends.has_cuda():
-            return next(name for name in ("torch", "cupy") if backends.is_available(name))
+            return "torch" if backends.torch_has_cuda() else "cupy"
         if samples.X.dtype == np.uint8 and backends.has_matrix_units() and backends.is_available("torch"):
             return "torch"
     return "numpy" if logits < SMALL_LOGITS else "numba"

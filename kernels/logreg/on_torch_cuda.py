@@ -32,14 +32,14 @@ def split_bfloat16(W: torch.Tensor, pieces: int) -> torch.Tensor:
 
 def bfloat16_product(A: torch.Tensor, B: torch.Tensor) -> torch.Tensor:
     """Return A @ B of bfloat16 matrices, added up in float32."""
-    if A.is_cuda:
-        return torch.mm(A, B, out_dtype=torch.float32)
-    return A.float() @ B.float()  # the same terms, exact there too
+    if A.is_cpu:
+        return A.float() @ B.float()  # the same terms, exact there too
+    return torch.mm(A, B, out_dtype=torch.float32)
 
 
 @cache
 def compiled(name: str, device: int) -> Kernel | None:
-    """Return the kernel ``name`` for the current ``device``, or None, with a warning, where PyTorch cannot compile it."""
+    """Return the kernel ``name`` for the current ``device``; warn and return None where PyTorch cannot compile it."""
     try:
         kernel = torch.cuda._compile_kernel(SOURCE, name)
     except (AttributeError, OSError, RuntimeError) as error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, is_dataclass, replace
+
 import numpy as np
 import pytest
 
@@ -138,6 +140,50 @@ def test_passes_between_two_looks_wait_for_nothing(host_tensors, kind, monkeypat
     assert all(status is Status.CONVERGED for status in path.status)
     assert looks == list(range(1, len(seen), 4)) and len(looks) > 3
     assert all(not calls for number, calls in enumerate(seen) if number % 4), seen
+
+
+def on_meta(value):
+    """Return what holds tensors with each on PyTorch's device "meta", which has shapes but no data."""
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        return torch.empty_like(value, device="meta")
+    if isinstance(value, list):
+        return [on_meta(part) for part in value]
+    if is_dataclass(value):
+        return replace(value, **{field.name: on_meta(getattr(value, field.name)) for field in fields(value)})
+    return value
+
+
+@pytest.mark.parametrize("host_tensors", ["formulas"], indirect=True)
+@pytest.mark.parametrize("leading", [8, 256], ids=["beyond the blocks", "dense"])
+@pytest.mark.parametrize("kind", ["floats", "bytes"])
+def test_no_pass_mixes_host_and_device_or_asks_for_a_number(host_tensors, kind, leading, monkeypatch):
+    """On "meta" operands of the host raise, as on CUDA, and so does every question that a queue cannot answer."""
+    from kernels.logreg import on_torch_cuda
+    from kernels.logreg.products import Samples
+
+    monkeypatch.setattr(on_torch_cuda.FloatsEngine, "kernel", lambda self, name: lambda *launch: None)
+    for module in (coordinates, precondition):
+        monkeypatch.setattr(module, "LEADING", leading)
+    monkeypatch.setattr(precondition, "SAMPLED_ROWS", 48)
+    X, y = blobs()
+    X, A = in_bytes(X) if kind == "bytes" else X, 5
+    data = Samples(X, y, np.ones((1, len(y))), 3, "multinomial", 1 / 255, True)
+    host, device = (on_torch_cuda.Engine(data, name) for name in ("cpu", "meta"))
+    objectives = [
+        solver.Objective(engine, engine, np.zeros(A, int), *map(engine.array, (np.ones((A, 11)), np.ones(A))))
+        for engine in (host, device)
+    ]
+    state = on_meta(solver.start(objectives[0], host.array(np.zeros((A, 3, 11)))))
+    for grades in (A * [0], A * [1], A * [len(host.grades) - 1], [0, 1, 1, 0, 1]):
+        state.grade = np.array(grades)
+        solver.advance(objectives[1], state, 100)
+    metric = precondition.metric_at(
+        device, state.metric.basis, state.theta, np.zeros(A, int), objectives[1].ridge
+    )
+    for tensor in (state.theta, state.direction, metric.leading, metric.diagonal):
+        assert tensor.device.type == "meta" and tensor.shape[:1] == (A,)
 
 
 @pytest.mark.parametrize("max_iter", [0, 1, 6])

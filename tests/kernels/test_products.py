@@ -186,7 +186,7 @@ def test_blocks_of_rows_add_up_to_the_whole(monkeypatch):
 
 @pytest.mark.parametrize(
     ("n", "P"),
-    [(n, P) for n in (1, 7, 100) for P in (1, 2, 16, 33)]
+    [(n, P) for n in (1, 7, 100) for P in (1, 2, 16, 33, 128, 300)]
     + [(LARGEST_INTEGER_SUM, 3), (LARGEST_INTEGER_SUM + 1, 1), (2 * LARGEST_INTEGER_SUM + 5, 3)],
 )
 def test_the_integer_gram_matrix_is_exact(torch_engine, n, P):

@@ -1,0 +1,198 @@
+"""The fixture ``measure``: a case against the reference of its group, in interleaved rounds.
+
+What it finds goes into pytest-benchmark's own JSON (``stats`` of the case, ``extra_info`` for the rest),
+so that pytest-benchmark's ``compare`` reads it. The reference is a case of its group too: measured
+against itself, it shows how far two runs of the same code differ, the off-versus-off control.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from statistics import median
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks.clocks import CudaClock, HostClock
+from benchmarks.interleave import rounds_of
+from benchmarks.ratios import ratio_of
+from kernels import backends
+
+ROUND_S = 2e-3  # shorter calls are repeated within a round, so that the clock's own cost is lost in it
+LEAST_ROUNDS, MOST_ROUNDS = 3, 99
+BLOCK = 1 << 16  # numbers compared at a time, within a cache
+Call = Callable[[], Any]
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one call needs to do, and which ceiling of `benchmarks.ceilings` bounds it.
+
+    Attributes
+    ----------
+    moved_bytes : read plus written, each once.
+    flops : arithmetic operations.
+    ceiling : its name; its unit says whether bytes or operations are compared with it.
+    """
+
+    moved_bytes: int | None = None
+    flops: int | None = None
+    ceiling: str | None = None
+
+    def rates(self, seconds: Sequence[float], ceilings: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
+        """Return bytes, operations, both a second in the median round, and the percentage of the ceiling.
+
+        The ceiling is the best of many rounds, so it is the best of these that is compared with it.
+        """
+        amounts = {"GB/s": self.moved_bytes, "GFLOP/s": self.flops}
+        speed = {unit: amount and amount / median(seconds) / 1e9 for unit, amount in amounts.items()}
+        found: dict[str, Any] = {
+            "bytes": self.moved_bytes,
+            "flops": self.flops,
+            "GB_per_s": speed["GB/s"],
+            "GFLOP_per_s": speed["GFLOP/s"],
+        }
+        ceiling = self.ceiling and ceilings().get(self.ceiling)
+        if ceiling:
+            reached = (amounts[ceiling["unit"]] or 0) / min(seconds) / 1e9
+            found |= {"ceiling": self.ceiling, "percent_of_ceiling": 100 * reached / ceiling["value"]}
+        return found
+
+
+class Measure:
+    """What the fixture ``measure`` is.
+
+    Parameters
+    ----------
+    benchmark : pytest-benchmark's fixture.
+    budget_s : how long to measure, for as long as that makes `LEAST_ROUNDS` to `MOST_ROUNDS` rounds.
+    ceilings : returns those of this run, by name.
+    device : skip cases that run on another one; ``any`` for none.
+    """
+
+    def __init__(
+        self, benchmark: Any, budget_s: float, ceilings: Callable[[], Mapping[str, Any]], device: str = "any"
+    ):
+        self.benchmark, self.budget_s, self.ceilings, self.device = benchmark, budget_s, ceilings, device
+
+    def __call__(
+        self,
+        cases: Mapping[str, Call],
+        case: str,
+        *,
+        group: str,
+        error: Callable[[Any], float],
+        tolerance: float,
+        dtype: str,
+        backend: str = "",
+        device: str = "cpu",
+        work: Work = Work(),
+    ) -> None:
+        """Check ``cases[case]``, time it against the first of ``cases``, check it again, record.
+
+        Parameters
+        ----------
+        cases : calls by name; the first is the reference of all.
+        group : pytest-benchmark's group.
+        error : of a result, relative, against what float64 says; may be nan for a wrong one.
+        tolerance : largest error that is right.
+        dtype, backend : to show.
+        device : ``cpu``, or ``cuda`` for calls that return before they are done.
+        work : bytes, operations, ceiling.
+
+        Raises
+        ------
+        AssertionError
+            The result is wrong, before or after; then no time is recorded.
+        """
+        if self.device not in ("any", device):
+            pytest.skip(f"runs on {device}, asked for is {self.device}")
+        reference, call = next(iter(cases)), cases[case]
+        clock = CudaClock() if device == "cuda" else HostClock()
+        begun = time.perf_counter()
+        result = call()
+        first_call_s = time.perf_counter() - begun  # of a device: until the host goes on
+        check(result, error, tolerance, "before")
+        if case != reference:
+            cases[reference]()
+        calls = {"A": cases[reference], "B": call}
+        repeats = {name: repeats_of(clock.seconds(run, 1)) for name, run in calls.items()}
+        timers = {name: partial(clock.seconds, run, repeats[name][0]) for name, run in calls.items()}
+        samples = rounds_of(timers, self._rounds(sum(seconds for _, seconds in repeats.values())))
+        details = clock.details(call, repeats["B"][0])
+        found = check(call(), error, tolerance, "after")
+        ratio = ratio_of(samples["A"], samples["B"])
+        self.benchmark.group = group
+        self.benchmark.extra_info.update(
+            case=case, reference=reference, is_reference=case == reference, dtype=dtype, backend=backend,
+            device=device, error=found, first_call_s=first_call_s,
+            ratio=ratio.median, ratio_low=ratio.low, ratio_high=ratio.high,
+            **details, **work.rates(samples["B"], self.ceilings),
+        )  # fmt: skip
+        self._record(samples["B"], repeats["B"][0])
+
+    def _rounds(self, pair_s: float) -> int:
+        return min(max(int(self.budget_s / pair_s), LEAST_ROUNDS), MOST_ROUNDS)
+
+    def _record(self, seconds: list[float], iterations: int) -> None:
+        """Hand the rounds to pytest-benchmark, whose own loops cannot interleave two calls."""
+        self.benchmark._mode = "measure"
+        stats = self.benchmark._make_stats(iterations)
+        for value in seconds:
+            stats.update(value * iterations)
+
+
+def check(result: Any, error: Callable[[Any], float], tolerance: float, when: str) -> float:
+    """Return the error of a result; raise AssertionError where it is larger than ``tolerance``, or nan."""
+    found = float(error(result))
+    assert found <= tolerance, (
+        f"wrong result {when} timing: its error is {found:.1e}, {tolerance:.1e} is allowed; no time is recorded"
+    )
+    return found
+
+
+def repeats_of(seconds: float) -> tuple[int, float]:
+    """Return how many calls of so many seconds make a round, and the seconds of a round."""
+    count = math.ceil(ROUND_S / max(seconds, 1e-7))
+    return count, count * seconds
+
+
+def against(expected: np.ndarray) -> Callable[[Any], float]:
+    """Return what measures a result's error: the largest difference, relative to the largest of ``expected``."""
+    scale = float(np.abs(expected).max())
+
+    def error(result: Any) -> float:
+        found = to_numpy(result)
+        if found.shape != expected.shape:
+            return math.inf
+        flat, right = found.reshape(-1), expected.reshape(-1)
+        blocks = (slice(first, first + BLOCK) for first in range(0, right.size, BLOCK))
+        return (
+            max(float(np.abs(np.subtract(flat[b], right[b], dtype=np.float64)).max()) for b in blocks) / scale
+        )
+
+    return error
+
+
+def to_numpy(array: Any) -> np.ndarray:
+    """Return an array of any library on the host."""
+    if hasattr(array, "detach"):
+        array = array.detach().cpu()
+    return array.get() if hasattr(array, "get") else np.asarray(array)
+
+
+def need(backend: str) -> None:
+    """Skip where a back end is absent, with its reason."""
+    if not backends.is_available(backend):
+        pytest.skip(f"{backend}: {backends.available_backends()[backend]}")
+
+
+def device_of(backend: str) -> str:
+    """Return where a back end computes here: ``cpu`` or ``cuda``."""
+    on_gpu = backend in ("cupy", "numba-cuda") or (backend == "torch" and backends.torch_has_cuda())
+    return "cuda" if on_gpu else "cpu"

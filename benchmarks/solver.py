@@ -174,7 +174,7 @@ def torch_lbfgs(
     """Fit with torch.optim.LBFGS and a strong-Wolfe line search, on float32 tensors."""
     import torch
 
-    X, labels = torch.tensor(pixels, dtype=torch.float32, device=device), torch.tensor(y, device=device)
+    X, labels = torch.as_tensor(pixels, dtype=torch.float32, device=device), torch.as_tensor(y, device=device)
     model = torch.nn.Linear(X.shape[1], int(y.max()) + 1, device=device)
     torch.nn.init.zeros_(model.weight)
     torch.nn.init.zeros_(model.bias)

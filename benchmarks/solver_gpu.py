@@ -2,7 +2,8 @@
 
 Prints the products of every route with error and time, the parts of a pass, then 32 rates on MNIST, each to a
 gradient of 1e-6, and what scikit-learn's and PyTorch's L-BFGS on the same device take for four of them.
-Device times are medians between CUDA events; seconds of a fit are the host's, copies and answers included.
+Device times are medians between CUDA events; seconds of a fit are the host's. They take in the copy of X to the
+device and of the answers from it; the peers find float32 pixels there.
 Every gradient is taken again by plain float64 NumPy.
 
 Expected beforehand, on an H200: 3 pieces at a third of the 790 TFLOP/s that one bfloat16 product reaches, 4 times
@@ -22,11 +23,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks.mnist import print_goals
+from benchmarks.solver import SCALE, load, torch_lbfgs
 from kernels import available_backends, fit_path
 from kernels.backends import is_available
 from kernels.logreg.products import FLOAT32, FLOAT64, Grade, Samples
 
-SCALE = 1 / 255
 RATES = np.logspace(-1, 4, 32)
 GRADIENT = 1e-6
 ASKED_MS, AIM_MS = 500.0, 50.0
@@ -41,8 +42,6 @@ def main() -> None:
 
     if not torch.cuda.is_available():
         raise SystemExit("PyTorch sees no CUDA device here; run this on a machine with a GPU and its driver")
-    from benchmarks.solver import load
-
     for name, line in available_backends().items():
         print(f"  {name:12s} {line}")
     compare(*load("train"), "cuda")
@@ -50,6 +49,8 @@ def main() -> None:
 
 def compare(X: np.ndarray, y: np.ndarray, device: str, rates: np.ndarray = RATES) -> None:
     """Print the whole comparison for bytes ``X`` (N, P) and labels ``y`` (N,) on ``device``, cuda or cpu."""
+    import torch
+
     products(X, y, device, rates.size)
     seconds = min(fits(X, y, rates, name) for name in ("torch", "cupy") if is_available(name))
     goals = [
@@ -57,8 +58,10 @@ def compare(X: np.ndarray, y: np.ndarray, device: str, rates: np.ndarray = RATES
         for ms in (ASKED_MS, AIM_MS)
     ]
     chosen = rates[:: max(1, rates.size // 4)]
-    for name, call in {"scikit-learn lbfgs": sklearn_lbfgs, "PyTorch LBFGS": torch_lbfgs}.items():
-        if total := peer(X, y, chosen, name, partial(call, X * SCALE, y, device=device)):
+    data = torch.tensor(X, device=device).float() * SCALE, torch.tensor(y, device=device)
+    peers: dict[str, Callable[..., Any]] = {"scikit-learn lbfgs": sklearn_lbfgs, "PyTorch LBFGS": torch_lbfgs}
+    for name, call in peers.items():
+        if total := peer(X, y, chosen, name, partial(call, *data, device=device)):
             goals.append((f"{name}, {chosen.size} rates, over papershell, all", total / seconds, 1))
     print_goals(goals)
 
@@ -171,21 +174,12 @@ def peer(X: np.ndarray, y: np.ndarray, rates: np.ndarray, name: str, call: Calla
     return total
 
 
-def torch_lbfgs(pixels: np.ndarray, y: np.ndarray, l2: float, device: str) -> tuple[np.ndarray, np.ndarray]:
-    """See `benchmarks.solver.torch_lbfgs`."""
-    from benchmarks import solver
-
-    return solver.torch_lbfgs(pixels, y, l2, device)
-
-
-def sklearn_lbfgs(pixels: np.ndarray, y: np.ndarray, l2: float, device: str) -> tuple[np.ndarray, np.ndarray]:
-    """Fit scikit-learn's estimator to float32 tensors of ``device``."""
+def sklearn_lbfgs(X: Any, y: Any, l2: float, device: str) -> tuple[np.ndarray, np.ndarray]:
+    """Fit scikit-learn's estimator to float32 tensors ``X`` (N, P) and ``y`` (N,) that are on ``device``."""
     import sklearn
-    import torch
     from sklearn.linear_model import LogisticRegression
 
-    X, labels = torch.tensor(pixels, dtype=torch.float32, device=device), torch.tensor(y, device=device)
     with warnings.catch_warnings(), sklearn.config_context(array_api_dispatch=True):
         warnings.simplefilter("ignore")
-        model = LogisticRegression(C=1 / l2, tol=GRADIENT, max_iter=1000).fit(X, labels)
+        model = LogisticRegression(C=1 / l2, tol=GRADIENT, max_iter=1000).fit(X, y)
         return tuple(part.double().cpu().numpy() for part in (model.coef_, model.intercept_))

@@ -101,6 +101,10 @@ class CudaEngine(FloatEngine):
     block_bytes = 256 << 20  # few launches; a block's logits pass through the device's memory anyway
     converted_bytes = 1 << 30
 
+    def __init__(self, samples, xp, device=None):
+        self.constants: dict[tuple, Array] = {}
+        super().__init__(samples, xp, device)
+
     def kernel(self, name: str) -> Kernel | None:
         """Return the kernel ``name`` of `SOURCE`, or None where only the array formulas can run."""
         raise NotImplementedError
@@ -111,10 +115,6 @@ class CudaEngine(FloatEngine):
         if key not in self.constants:
             self.constants[key] = self.array(values)
         return self.constants[key]
-
-    def __init__(self, samples, xp, device=None):
-        self.constants: dict[tuple, Array] = {}
-        super().__init__(samples, xp, device)
 
     def residual(self, Z, bias, index, shape, fold):
         """Fused: see `FloatEngine.residual`; ``Z`` is overwritten unless it holds pieces."""

@@ -122,13 +122,18 @@ def shares(engine: FloatEngine, fold: int) -> Array:
 
 
 def block(
-    engine: FloatEngine, basis: Basis, candidates: Candidates, curvature: Array, *penalty: Array
+    engine: FloatEngine,
+    basis: Basis,
+    candidates: Candidates,
+    curvature: Array,
+    on_leading: Array,
+    on_diagonal: Array,
+    on_rest: Array,
 ) -> tuple[Array, Array, Array]:
     """Return one inverse, from ``candidates``: dense on the leading coordinates, diagonal, for the rest.
 
-    ``penalty`` are the members of a `Penalty`. If they and ``curvature`` (n,) are stacks, so is the inverse.
+    The last three are the members of a `Penalty`. If they and ``curvature`` (n,) are stacks, so is the inverse.
     """
-    on_leading, on_diagonal, on_rest = penalty
     xp = engine.xp
     total = xp.sum(curvature, axis=-1)[..., None]
     if curvature.shape[-1] > SAMPLED_ROWS:

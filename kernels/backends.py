@@ -73,9 +73,10 @@ def torch_has_cuda() -> bool:
     return has_cuda() and is_available("torch") and importlib.import_module("torch").cuda.is_available()
 
 
-def has_bfloat16_units() -> bool:
-    """Return whether the CUDA device that PyTorch sees multiplies bfloat16 in matrix units (Ampere and later)."""
-    return importlib.import_module("torch").cuda.get_device_capability() >= (8, 0)
+def has_bfloat16_products() -> bool:
+    """Return whether PyTorch sums bfloat16 products in float32 (since 2.8) and its GPU has units for them (Ampere)."""
+    torch = importlib.import_module("torch")
+    return hasattr(torch.ops.aten.mm, "dtype") and torch.cuda.get_device_capability() >= (8, 0)
 
 
 def array_namespace(library: str) -> ModuleType:
@@ -113,7 +114,7 @@ def _torch() -> str:
     import torch
 
     if torch.cuda.is_available():
-        products = "bfloat16 products of bytes, in pieces" if has_bfloat16_units() else "float32 products"
+        products = "bfloat16 products of bytes, in pieces" if has_bfloat16_products() else "float32 products"
         return f"PyTorch {torch.__version__}, {torch.cuda.get_device_name()}: {products}"
     products = "exact int8 products of bytes" if has_matrix_units() else "float32 products"
     return f"PyTorch {torch.__version__}, CPU with {_matrix_units()}: {products}"

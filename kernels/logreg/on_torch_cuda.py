@@ -15,7 +15,7 @@ from functools import cache
 import numpy as np
 import torch
 
-from kernels.backends import array_namespace, has_bfloat16_units
+from kernels.backends import array_namespace, has_bfloat16_products
 from kernels.logreg.on_cuda import SOURCE, CudaEngine, Kernel
 from kernels.logreg.on_torch import shared
 from kernels.logreg.products import FLOAT64, Grade, Samples
@@ -116,5 +116,5 @@ class BytesEngine(FloatsEngine):
 
 def Engine(samples: Samples, device: str = "cuda") -> CudaEngine:
     """Return the engine for these samples; other devices than CUDA, which have all it takes, are for tests."""
-    pieces = samples.X.dtype == np.uint8 and (device != "cuda" or has_bfloat16_units())
+    pieces = samples.X.dtype == np.uint8 and (device != "cuda" or has_bfloat16_products())
     return BytesEngine(samples, device) if pieces else FloatsEngine(samples, device)

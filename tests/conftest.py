@@ -51,6 +51,12 @@ def require_gpu(backend: str) -> None:
         skip_or_fail("PAPERSHELL_REQUIRE_GPU", "PyTorch sees no CUDA device")
 
 
+@pytest.fixture
+def cuda() -> None:
+    """Skip unless CuPy sees a CUDA device."""
+    require_gpu("cupy")
+
+
 @pytest.fixture(scope="session")
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path | None:
     """A tracking store without runs; to make its tables takes seconds, to copy them does not."""

@@ -19,14 +19,20 @@ def timed(call: Callable[[], Any], iterations: int = 1) -> float:
 
 
 def rounds_of(timers: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
-    """Ask all ``timers`` in turn, ``rounds`` times over; return each one's seconds, Python's collector held back."""
+    """Ask all ``timers`` in turn, ``rounds`` times over, and return each one's seconds.
+
+    Every other round goes backwards, so that what follows upon what is nobody's advantage. Python's
+    collector is held back.
+    """
     samples: dict[str, list[float]] = {name: [] for name in timers}
     collecting = gc.isenabled()
     gc.disable()
     try:
+        order = list(timers)
         for _ in range(rounds):
-            for name, timer in timers.items():
-                samples[name].append(timer())
+            for name in order:
+                samples[name].append(timers[name]())
+            order.reverse()
     finally:
         if collecting:
             gc.enable()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from statistics import median
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.ceilings import GPU, Trial, make
 from benchmarks.clocks import CudaClock, HostClock
 from benchmarks.interleave import rounds_of
 from benchmarks.ratios import ratio_of
@@ -45,24 +46,21 @@ class Work:
     flops: int | None = None
     ceiling: str | None = None
 
-    def rates(self, seconds: Sequence[float], ceilings: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
-        """Return bytes, operations, both a second in the median round, and the percentage of the ceiling.
-
-        The ceiling is the best of many rounds, so it is the best of these that is compared with it.
-        """
-        amounts = {"GB/s": self.moved_bytes, "GFLOP/s": self.flops}
-        speed = {unit: amount and amount / median(seconds) / 1e9 for unit, amount in amounts.items()}
-        found: dict[str, Any] = {
+    def rates(self, seconds: Sequence[float]) -> dict[str, float | None]:
+        """Return bytes, operations, and both a second in the median round."""
+        typical = median(seconds)
+        return {
             "bytes": self.moved_bytes,
             "flops": self.flops,
-            "GB_per_s": speed["GB/s"],
-            "GFLOP_per_s": speed["GFLOP/s"],
+            "GB_per_s": self.moved_bytes and self.moved_bytes / typical / 1e9,
+            "GFLOP_per_s": self.flops and self.flops / typical / 1e9,
         }
-        ceiling = self.ceiling and ceilings().get(self.ceiling)
-        if ceiling:
-            reached = (amounts[ceiling["unit"]] or 0) / min(seconds) / 1e9
-            found |= {"ceiling": self.ceiling, "percent_of_ceiling": 100 * reached / ceiling["value"]}
-        return found
+
+    def percent(self, seconds: Sequence[float], limit: Trial, limit_s: Sequence[float]) -> float:
+        """Return what share of the ceiling's rate this is: the median over rounds in which both ran, in percent."""
+        amount = self.moved_bytes if limit.unit == "GB/s" else self.flops
+        pairs = zip(seconds, limit_s, strict=True)
+        return 100 * median((amount or 0) / mine / (limit.amount / its) for mine, its in pairs)
 
 
 class Measure:
@@ -72,12 +70,12 @@ class Measure:
     ----------
     benchmark : pytest-benchmark's fixture.
     budget_s : how long to measure, for as long as that makes `LEAST_ROUNDS` to `MOST_ROUNDS` rounds.
-    ceilings : returns those of this run, by name.
+    ceilings : returns the names of those that were measured when the run started.
     device : skip cases that run on another one; ``any`` for none.
     """
 
     def __init__(
-        self, benchmark: Any, budget_s: float, ceilings: Callable[[], Mapping[str, Any]], device: str = "any"
+        self, benchmark: Any, budget_s: float, ceilings: Callable[[], Collection[str]], device: str = "any"
     ):
         self.benchmark, self.budget_s, self.ceilings, self.device = benchmark, budget_s, ceilings, device
 
@@ -122,6 +120,9 @@ class Measure:
         if case != reference:
             cases[reference]()
         calls = {"A": cases[reference], "B": call}
+        limit = self._limit(work, device)
+        if limit:
+            calls["limit"] = limit.fastest()
         repeats = {name: repeats_of(clock.seconds(run, 1)) for name, run in calls.items()}
         timers = {name: partial(clock.seconds, run, repeats[name][0]) for name, run in calls.items()}
         samples = rounds_of(timers, self._rounds(sum(seconds for _, seconds in repeats.values())))
@@ -133,12 +134,23 @@ class Measure:
             case=case, reference=reference, is_reference=case == reference, dtype=dtype, backend=backend,
             device=device, error=found, first_call_s=first_call_s,
             ratio=ratio.median, ratio_low=ratio.low, ratio_high=ratio.high,
-            **details, **work.rates(samples["B"], self.ceilings),
+            **details, **work.rates(samples["B"]),
         )  # fmt: skip
+        if limit:
+            percent = work.percent(samples["B"], limit, samples["limit"])
+            self.benchmark.extra_info.update(ceiling=self._name(work, device), percent_of_ceiling=percent)
         self._record(samples["B"], repeats["B"][0])
 
-    def _rounds(self, pair_s: float) -> int:
-        return min(max(int(self.budget_s / pair_s), LEAST_ROUNDS), MOST_ROUNDS)
+    def _name(self, work: Work, device: str) -> str:
+        return f"{work.ceiling}{GPU if device == 'cuda' else ''}"
+
+    def _limit(self, work: Work, device: str) -> Trial | None:
+        """What the case is compared with, if it names a ceiling that this machine has."""
+        name = self._name(work, device)
+        return make(name) if work.ceiling and name in self.ceilings() else None
+
+    def _rounds(self, turn_s: float) -> int:
+        return min(max(int(self.budget_s / turn_s), LEAST_ROUNDS), MOST_ROUNDS)
 
     def _record(self, seconds: list[float], iterations: int) -> None:
         """Hand the rounds to pytest-benchmark, whose own loops cannot interleave two calls."""

@@ -1,4 +1,4 @@
-"""PyTorch engines: exact integer products on a CPU with VNNI or AMX, float32 products on CUDA."""
+"""PyTorch: exact integer products on a CPU with VNNI or AMX; CUDA is `kernels.logreg.on_torch_cuda`."""
 
 from __future__ import annotations
 
@@ -195,25 +195,12 @@ def first_half(P: int) -> int:
     return P // 2 // 64 * 64
 
 
-class CudaEngine(FloatEngine):
-    """Float32 products on a CUDA device, everything resident there."""
-
-    converted_bytes = 1 << 30
-
-    def __init__(self, samples: Samples, device: str = "cuda"):
-        from array_api_compat import torch as xp
-
-        super().__init__(samples, xp, device=device)
-
-    def to_host(self, values):
-        """See `FloatEngine.to_host`; PyTorch copies from a device on request only."""
-        return values.cpu().numpy()
-
-
 def Engine(samples: Samples) -> FloatEngine:
     """Return the engine for this machine and these samples."""
     if torch.cuda.is_available():
-        return CudaEngine(samples)
+        from kernels.logreg import on_torch_cuda
+
+        return on_torch_cuda.Engine(samples)
     if (
         samples.X.dtype == np.uint8
         and samples.X.shape[1] <= LARGEST_INTEGER_SUM

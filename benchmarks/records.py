@@ -221,9 +221,11 @@ def _address(value: Any) -> bool:
 
 
 def _date(value: Any) -> bool:
-    """With a time zone, so that all of them compare."""
+    """With a time zone, so that all of them compare; its first ten characters are the day."""
+    if not isinstance(value, str) or not re.match(r"\d{4}-\d\d-\d\dT", value):
+        return False
     try:
-        return isinstance(value, str) and datetime.fromisoformat(value).tzinfo is not None
+        return datetime.fromisoformat(value).tzinfo is not None
     except ValueError:
         return False
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from benchmarks import runner
+from benchmarks.ceilings import Trial
 from benchmarks.measure import Work, against, check, device_of, need, repeats_of
 from benchmarks.records import Run, benchmarks_of, read_run
 from benchmarks.runner import BenchmarkFailure, run_suites
@@ -184,6 +185,7 @@ COMMAND = """
 import sys
 from pathlib import Path
 from benchmarks import runner
+from benchmarks.ceilings import Trial
 from orchestration.cli import main
 runner.FOLDER = Path({folder!r})
 main(["bench", "run", "--smoke", "--output", {output!r}])
@@ -253,14 +255,16 @@ def test_a_round_is_long_enough_for_the_clock(seconds: float) -> None:
     assert count * seconds <= max(2e-3 + seconds, seconds)
 
 
-def test_the_best_round_is_compared_with_the_ceiling() -> None:
-    ceilings = {"copy": {"value": 10.0, "unit": "GB/s"}, "GEMM": {"value": 100.0, "unit": "GFLOP/s"}}
-    seconds = [1.0, 2.0, 4.0]
-    work = Work(moved_bytes=8 * 10**9, flops=40 * 10**9, ceiling="copy")
-    found = work.rates(seconds, lambda: ceilings)
-    assert found["GB_per_s"] == 4 and found["GFLOP_per_s"] == 20 and found["percent_of_ceiling"] == 80
-    assert Work(flops=10**9, ceiling="GEMM").rates(seconds, lambda: ceilings)["percent_of_ceiling"] == 1
-    assert "percent_of_ceiling" not in Work(ceiling="absent").rates(seconds, lambda: ceilings)
+def test_the_rate_is_compared_with_the_limit_in_the_same_round() -> None:
+    """The machine halves its speed from round to round; the share of the limit stays."""
+    seconds, limit_s = [1.0, 2.0, 4.0], [0.5, 1.0, 2.0]
+    copy = Trial("GB/s", amount=10e9, calls=[])
+    product = Trial("GFLOP/s", amount=400e9, calls=[])
+    work = Work(moved_bytes=8 * 10**9, flops=40 * 10**9)
+    assert work.percent(seconds, copy, limit_s) == pytest.approx(40)
+    assert work.percent(seconds, product, limit_s) == pytest.approx(5)
+    assert work.rates(seconds) == {"bytes": 8 * 10**9, "flops": 40 * 10**9, "GB_per_s": 4, "GFLOP_per_s": 20}
+    assert Work().rates(seconds) == dict.fromkeys(("bytes", "flops", "GB_per_s", "GFLOP_per_s"))
 
 
 def test_an_absent_back_end_skips_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -126,6 +126,8 @@ REFUSED = {
     "text as a number": ((*FACTS, "first_call_s"), "0.1", "first_call_s = '0.1'"),
     "a path as a commit": (("commit_info", "id"), "../../etc", "id = '../../etc'"),
     "a path as a machine": (("machine_info", "papershell", "id"), "..", "id = '..'"),
+    "another calendar": (("datetime",), "20261108/021731+0000", "datetime"),
+    "more than a float": (("benchmarks", 0, "stats", "median"), 10**400, "median = 1000"),
     "no time zone": (("datetime",), "2026-11-08T02:17:31", "datetime"),
     "an address outside": (("benchmarks", 0, "fullname"), "../x.py::test", "fullname"),
     "an absolute address": (("benchmarks", 0, "fullname"), "/tmp/x.py::test", "fullname"),
@@ -138,9 +140,8 @@ REFUSED = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_is_refused_is_named(tmp_path: Path, name: str) -> None:
     place, value, said = REFUSED[name]
-    run = RUN
     file = tmp_path / "run.json"
-    file.write_text(json.dumps(changed(run, place, value)))
+    file.write_text(json.dumps(changed(RUN, place, value)))
     with pytest.raises(RecordError) as caught:
         read_run(file)
     assert said in str(caught.value) and str(file) in str(caught.value)

@@ -24,7 +24,7 @@ from benchmarks.records import Run, benchmarks_of
 
 LEAST_RUNS = 4
 MOST_RUNS = 10  # the latest
-SURENESS = 0.99  # that one more unchanged run stays above the band's lower edge
+SURENESS = 0.999  # that one more unchanged run stays above the band's lower edge
 NORMAL_MAD = 1.4826  # standard deviations of a normal distribution in its median absolute deviation
 
 

@@ -17,10 +17,7 @@ LIBRARIES = (
     "numpy", "numba", "scipy", "scikit-learn", "torch", "tensorflow-cpu", "tensorflow", "keras", "jax",
     "cupy-cuda12x", "cupy-cuda13x", "numba-cuda", "isal", "deflate", "pytest-benchmark",
 )  # fmt: skip
-GPU_FIELDS = {
-    "name": "name", "driver_version": "driver", "memory.total": "memory_MiB",
-    "clocks.max.sm": "clock_MHz", "power.limit": "power_limit_W",
-}  # fmt: skip
+GPU_FIELDS = ("name", "driver_version", "memory.total", "clocks.max.sm", "power.limit")
 
 
 def describe(cpu: str) -> dict[str, Any]:
@@ -44,14 +41,27 @@ def machine_id(facts: dict[str, Any]) -> str:
     return f"{words}-{facts['cores']}c-{digest}"
 
 
-def find_gpu() -> dict[str, str] | None:
+def find_gpu() -> dict[str, Any] | None:
     """Return what nvidia-smi says of the first GPU, or None where there is none."""
     query = ["nvidia-smi", f"--query-gpu={','.join(GPU_FIELDS)}", "--format=csv,noheader,nounits"]
     try:
         first = subprocess.run(query, capture_output=True, text=True, check=True).stdout.splitlines()[0]
     except (OSError, subprocess.CalledProcessError, IndexError):
         return None
-    return dict(zip(GPU_FIELDS.values(), first.split(", "), strict=False))
+    return parse_gpu(first)
+
+
+def parse_gpu(line: str) -> dict[str, Any]:
+    """Return the facts in a line of nvidia-smi's CSV; what a card does not tell is None."""
+    name, driver, memory_mib, clock_mhz, power_w = line.split(", ")
+    numbers = [
+        float(text) if re.fullmatch(r"[\d.]+", text) else None for text in (memory_mib, clock_mhz, power_w)
+    ]
+    memory_bytes = numbers[0] and numbers[0] * 2**20
+    return {
+        "name": name, "driver": driver, "memory_GB": memory_bytes and round(memory_bytes / 1e9, 1),
+        "clock_MHz": numbers[1], "power_limit_W": numbers[2],
+    }  # fmt: skip
 
 
 def _versions() -> dict[str, str]:

@@ -43,6 +43,11 @@ def moment_of(run: Run) -> datetime:
     return datetime.fromisoformat(run["datetime"])
 
 
+def budget_of(run: Run) -> float | None:
+    """Return the seconds that a run measured each benchmark for, where it says."""
+    return run["machine_info"][BLOCK].get("budget_s")
+
+
 def benchmarks_of(run: Run) -> dict[str, dict[str, Any]]:
     """Return the benchmarks of a run by key."""
     return {key_of(benchmark): benchmark for benchmark in run["benchmarks"]}
@@ -232,7 +237,7 @@ def _date(value: Any) -> bool:
 
 RUN = {"machine_info": _object, "commit_info": _object, "datetime": _date, "benchmarks": _list}
 MACHINE = {
-    "id": _id, "ceilings": _object, "cpu": _optional(_text),
+    "id": _id, "ceilings": _object, "cpu": _optional(_text), "budget_s": _optional(_positive),
     **dict.fromkeys(("gpu", "libraries"), _optional(_details)),
     **dict.fromkeys(("cores", "memory_GB", "clock_MHz"), _optional(_number)),
 }  # fmt: skip

@@ -40,9 +40,9 @@ def page(runs: Iterable[Run]) -> str:
 
 def _section(run: Run) -> str:
     block = run["machine_info"][BLOCK]
-    gpu = block["gpu"]
-    device = f"{gpu['name']}, driver {gpu['driver']}; " if gpu else ""
-    libraries = ", ".join(f"{name} {version}" for name, version in block["libraries"].items())
+    gpu = block.get("gpu")
+    device = f"{gpu['name']}, driver {gpu.get('driver')}; " if gpu else ""
+    libraries = ", ".join(f"{name} {version}" for name, version in block.get("libraries", {}).items())
     limits = ", ".join(
         f"{name} {limit['value']:.3g} {limit['unit']}" for name, limit in block["ceilings"].items()
     )
@@ -65,12 +65,12 @@ def _row(benchmark: dict[str, Any]) -> list[str]:
     facts, percent = benchmark["extra_info"], benchmark["extra_info"].get("percent_of_ceiling")
     return [
         benchmark["group"],
-        f"{facts['case']} (reference)" if facts["is_reference"] else facts["case"],
+        f"{facts['case']} (reference)" if facts.get("is_reference") else facts["case"],
         seconds(benchmark["stats"]["median"]),
         f"{facts['ratio']:.3g} ({facts['ratio_low']:.3g} to {facts['ratio_high']:.3g})",
         "" if percent is None else f"{percent:.0f} % of {facts['ceiling']}",
-        f"{facts['error']:.0e}" if facts["error"] else "0",
-        seconds(facts["first_call_s"]),
+        "" if facts.get("error") is None else f"{facts['error']:.0e}",
+        "" if facts.get("first_call_s") is None else seconds(facts["first_call_s"]),
     ]
 
 

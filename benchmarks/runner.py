@@ -69,6 +69,7 @@ def run_suites(
     options = [f"--record={output.resolve()}", f"--budget={budget_s}", f"--on={device}", "--benchmark-quiet"]
     options += [f"-k={select}"] * bool(select) + ["-m=not slow"] * (budget_s < FULL_S)
     ours = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    ours["PAPERSHELL_DATA"] = str(Path(ours.get("PAPERSHELL_DATA", "data")).resolve())  # they run elsewhere
     endings = []
     for targets in by_file(keys or [path.name for path in sorted(FOLDER.glob("test_*.py"))]):
         done = subprocess.run(

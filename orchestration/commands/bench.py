@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -113,7 +114,6 @@ def check(
     """
     from benchmarks import check as checks
     from benchmarks.records import machine_of, read_run
-    from benchmarks.runner import measure_again
 
     judged = read_run(run_file)
     if not baseline.is_dir():
@@ -124,25 +124,28 @@ def check(
         return
     verdicts = checks.judge(judged, before)
     if confirm and any(verdict.state == "slower" for verdict in verdicts):
-        verdicts = checks.confirm(verdicts, before, lambda keys: _same_machine(measure_again(keys), judged))
+        verdicts = checks.confirm(verdicts, before, lambda keys: _measure_again(keys, judged))
     _print_verdicts(verdicts, len(before))
     if any(verdict.state == "slower" for verdict in verdicts):
         raise typer.Exit(1)
 
 
 def _history(folder: Path, machine: str, run: Run) -> list[Run]:
-    """The runs before ``run``; files that are none are named."""
-    from benchmarks.records import moment_of, read_history
+    """The runs before ``run`` that took as long a time for each case; files that are none are named."""
+    from benchmarks.records import budget_of, moment_of, read_history
 
     runs, notes = read_history(folder, machine)
     for note in notes:
         print(f"note: {note}")
-    return [old for old in runs if moment_of(old) < moment_of(run)]
+    return [old for old in runs if moment_of(old) < moment_of(run) and budget_of(old) == budget_of(run)]
 
 
-def _same_machine(again: Run, judged: Run) -> Run:
-    from benchmarks.records import machine_of
+def _measure_again(keys: Collection[str], judged: Run) -> Run:
+    """Measure some of a run's benchmarks once more, as it did."""
+    from benchmarks.records import budget_of, machine_of
+    from benchmarks.runner import FULL_S, measure_again
 
+    again = measure_again(keys, budget_s=budget_of(judged) or FULL_S)
     if machine_of(again) != machine_of(judged):
         raise ValueError(
             f"the run is of {machine_of(judged)}, this is {machine_of(again)}: check it there, or with --no-confirm"

@@ -1,0 +1,93 @@
+"""The recorded results, their table, and the workflow that measures every night."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from benchmarks import machine, results
+from benchmarks.records import read_run
+from tests.benchmarks.runs import make_run
+
+ROOT = Path(__file__).parents[2]
+RECORDED = sorted((ROOT / "benchmarks" / "results").glob("*.json"))
+
+
+def cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_the_table_has_a_line_for_each_benchmark_with_its_numbers():
+    run = make_run()
+    head, _, *lines = results.table(run).splitlines()
+    rows = {
+        (row["group"], row["case"]): row
+        for row in (dict(zip(cells(head), cells(x), strict=True)) for x in lines)
+    }
+    assert len(rows) == len(run["benchmarks"])
+    for benchmark in run["benchmarks"]:
+        facts = benchmark["extra_info"]
+        name = facts["case"] + " (reference)" * facts["is_reference"]
+        row = rows[benchmark["group"], name]
+        found = [float(x) for x in re.findall(r"[\d.]+(?:e[-+]\d+)?", row["times as fast as the reference"])]
+        assert found == pytest.approx([facts["ratio"], facts["ratio_low"], facts["ratio_high"]], rel=6e-3)
+        value, unit = row["median"].split()
+        assert float(value) * {"s": 1, "ms": 1e-3, "µs": 1e-6}[unit] == pytest.approx(
+            benchmark["stats"]["median"], rel=6e-3
+        )
+
+
+def test_what_a_run_does_not_tell_stays_empty():
+    run = make_run()
+    for benchmark in run["benchmarks"]:
+        facts = benchmark["extra_info"]
+        for name in ("error", "first_call_s", "percent_of_ceiling", "is_reference"):
+            facts.pop(name, None)
+    run["machine_info"]["papershell"] |= {"gpu": None, "libraries": {}}
+    assert results.page([run]).count("|") == (len(run["benchmarks"]) + 2) * 8
+
+
+def test_a_run_of_the_same_machine_and_day_gives_way(tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "FOLDER", tmp_path)
+    first, second = results.store(make_run(0)), results.store(make_run(0, slowdown={"numba, out=": 2.0}))
+    assert first == second
+    assert "data" not in read_run(first)["benchmarks"][0]["stats"]
+
+
+@pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.name)
+def test_recorded_results_can_be_read(path):
+    assert read_run(path)["benchmarks"]
+
+
+def test_the_readme_is_made_from_the_recorded_results():
+    written = (ROOT / "benchmarks" / "results" / "README.md").read_text()
+    assert written == results.page(map(read_run, RECORDED)), "run `python -m benchmarks.results`"
+
+
+def test_a_gpu_is_described_by_numbers():
+    found = machine.parse_gpu("NVIDIA H200, 570.86.15, 143771, 1980, 700.00")
+    assert found["memory_GB"] == pytest.approx(150.8)
+    assert found | {"memory_GB": 0} == {
+        "name": "NVIDIA H200", "driver": "570.86.15", "memory_GB": 0, "clock_MHz": 1980, "power_limit_W": 700,
+    }  # fmt: skip
+    assert machine.parse_gpu("Orin, 36.4, [N/A], [N/A], [N/A]")["memory_GB"] is None
+
+
+def test_this_machine_has_an_id_that_stays():
+    first, second = machine.describe("Some CPU @ 2 GHz"), machine.describe("Some CPU @ 2 GHz")
+    assert first["id"] == second["id"]
+    assert re.fullmatch(r"[a-z0-9][a-z0-9-]*", first["id"])
+    assert machine.describe("Another CPU")["id"] != first["id"]
+
+
+def test_the_nightly_workflow_runs_what_the_makefile_has():
+    (workflow,) = (ROOT / ".github" / "workflows").glob("nightly.yml")
+    (job,) = yaml.safe_load(workflow.read_text())["jobs"].values()
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    called = [words[1] for step in job["steps"] if (words := step.get("run", "").split())[:1] == ["make"]]
+    assert called == ["nightly-data", "nightly"]
+    assert set(called) <= set(targets)
+    assert {entry["device"] for entry in job["strategy"]["matrix"]["include"]} == {"cpu", "cuda"}

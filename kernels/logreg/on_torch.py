@@ -86,7 +86,7 @@ class ByteCandidates(Candidates):
 class IntegerEngine(on_numba.Engine):
     """Exact products of bytes with weights in fixed point; X is never converted nor copied."""
 
-    grades = (Grade(2, 1e-3, 1e-6), Grade(3, 1e-6, 1e-9), Grade(6, 0.0, 1e-14))
+    grades = (Grade(2, 1e-4, 1e-5), Grade(3, 1e-6, 1e-9), Grade(6, 0.0, 1e-14))
 
     def __init__(self, samples: Samples):
         super().__init__(samples)

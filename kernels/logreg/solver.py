@@ -236,23 +236,23 @@ def aim(engine: FloatEngine, state: State, which: Array) -> None:
     for s, y, rho in zip(state.steps[::-1], state.changes[::-1], state.curvatures[::-1], strict=True):
         weights.append(rho * dot(xp, s, q))
         q = q - weights[-1][:, None, None] * y
-    z = state.metric.times(engine, q)
+    z = state.metric.times(engine, xp.stack([q, *state.changes[-1:]], axis=1))
+    z, images = z[:, 0], z[:, 1:]
     if state.curvatures:
-        y, rho = state.changes[-1], state.curvatures[-1]
-        measured = rho * dot(xp, y, state.metric.times(engine, y))
+        measured = state.curvatures[-1] * dot(xp, state.changes[-1], images)
         z = z * xp.where(measured > 0, 1.0 / xp.where(measured > 0, measured, 1.0), 1.0)[:, None, None]
     for s, y, rho in zip(state.steps, state.changes, state.curvatures, strict=True):
         z = z + (weights.pop() - rho * dot(xp, y, z))[:, None, None] * s
     uphill = which & (dot(xp, state.gradient, z) <= 0)
     if bool(xp.any(uphill)):  # float32 lost the small eigenvalues of a block; a diagonal has none to lose
-        downhill = replace(state.metric, leading=None).times(engine, state.gradient)
-        z = xp.where(uphill[:, None, None], downhill, z)
+        downhill = replace(state.metric, leading=None).times(engine, state.gradient[:, None])
+        z = xp.where(uphill[:, None, None], downhill[:, 0], z)
     state.direction = xp.where(which[:, None, None], -z, state.direction)
     state.slope = xp.where(which, dot(xp, state.gradient, state.direction), state.slope)
 
 
 def settle(objective: Objective, state: State, solution: Solution, tol: float, max_iter: int) -> None:
-    """Raise the grade of problems that need it; move those that are done into ``solution``."""
+    """Raise the grade of problems that need it; move those that are done into ``solution``, aim the others anew."""
     engine, last = objective.engine, len(objective.engine.grades) - 1
     norm = engine.to_host(grad_norm(engine, state.gradient))
     stalled = engine.to_host(state.step) < SHORTEST_STEP
@@ -274,17 +274,19 @@ def settle(objective: Objective, state: State, solution: Solution, tol: float, m
     solution.value[who] = engine.to_host(state.value[done])
     solution.grad_norm[who] = norm[done]
     solution.n_iter[who] = engine.to_host(state.n_iter[done])
-    state.keep(np.setdiff1d(np.arange(state.who.size), done))
+    left = np.setdiff1d(np.arange(state.who.size), done)
+    state.keep(left)
+    anew = np.isin(left, rising)
+    if anew.any():
+        aim(engine, state, engine.array(anew))
 
 
 def look_again(objective: Objective, state: State, index: np.ndarray) -> None:
-    """Evaluate the problems ``index`` where they are, at their new grade, and aim them anew."""
+    """Evaluate the problems ``index`` where they are, at their new grade."""
     for grade in np.unique(state.grade[index]):
         which = index[state.grade[index] == grade]
         state.value[which], state.gradient[which] = objective(state.theta[which], state.who[which], grade)
         state.step[which] = 1.0
-    engine = objective.engine
-    aim(engine, state, engine.array(np.isin(np.arange(state.who.size), index)))
 
 
 def dot(xp, a: Array, b: Array) -> Array:

@@ -258,5 +258,6 @@ class Engine(FloatEngine):
         factor, failed = lapack.dpotrf(matrix, lower=True)
         if failed:
             raise np.linalg.LinAlgError("the metric is not positive definite")
-        lower, _ = lapack.dpotri(factor, lower=True)
-        return np.tril(lower) + np.tril(lower, -1).T
+        lower, _ = lapack.dpotri(factor, lower=True)  # zeros above the diagonal
+        np.fill_diagonal(lower, 0.5 * lower.diagonal())
+        return lower + lower.T

@@ -72,15 +72,14 @@ class ByteCandidates(Candidates):
 
     def __init__(self, rows: np.ndarray):
         super().__init__(np, rows)
-        self.unit = np.maximum(np.abs(rows).max(axis=0), np.finfo(np.float32).tiny) / 127.0
-        self.bytes = np.rint(rows / self.unit).astype(np.int8)
+        unit = np.maximum(np.abs(rows).max(axis=0), np.finfo(np.float32).tiny) / 127.0
+        self.bytes = np.rint(rows / unit).astype(np.int8)
+        self.units = np.outer(unit, unit).astype(np.float64)
 
     def gram(self, index: np.ndarray) -> np.ndarray:
         """See `Candidates.gram`."""
         drawn = torch.from_numpy(self.bytes[index])
-        return torch._int_mm(transpose(drawn), drawn).numpy() * np.outer(self.unit, self.unit).astype(
-            np.float64
-        )
+        return torch._int_mm(transpose(drawn), drawn).numpy() * self.units
 
 
 class IntegerEngine(on_numba.Engine):
@@ -137,7 +136,9 @@ class IntegerEngine(on_numba.Engine):
     def project(self, V):
         """See `FloatEngine.project`; with 16 bits of ``V`` relative to each column's largest."""
         W, bias = self.columns(V.T[None])
-        return self.multiply(W.T, PROJECTION_PIECES) + bias.astype(np.float32)
+        Z = self.multiply(W.T, PROJECTION_PIECES)
+        Z += bias.astype(np.float32)
+        return Z
 
     def multiply(self, W: np.ndarray, pieces: int) -> np.ndarray:
         """Return the rows of raw bytes times ``W`` (P, C) float64, as (n, C) float32.

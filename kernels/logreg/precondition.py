@@ -94,10 +94,8 @@ def make_metric(engine: FloatEngine, basis: Basis, found: list[np.ndarray], ridg
     """Return the metric of A problems from the curvatures (B, n) ``found`` for each."""
     xp = engine.xp
     candidates = engine.candidates(basis.matrix(xp)[:, :LEADING])
-    jobs = []
-    for curvature, r in zip(found, ridge, strict=True):
-        penalty = basis.penalty(xp, r)
-        jobs += [(h, penalty) for h in curvature]
+    penalties = engine.map(lambda r: basis.penalty(xp, r), ridge)
+    jobs = [(h, penalty) for curvature, penalty in zip(found, penalties, strict=True) for h in curvature]
     parts = list(engine.map(lambda job: block(engine, basis, candidates, *job), jobs))
     leading, diagonal, rest = (xp.stack(list(part)) for part in zip(*parts, strict=True))
     A, Q = len(found), leading.shape[-1]

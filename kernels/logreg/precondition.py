@@ -50,7 +50,7 @@ class Metric:
         return Metric(self.basis, self.diagonal[index], self.rest[index], leading)
 
     def times(self, engine: FloatEngine, gradients: Array) -> Array:
-        """Return the metric times S ``gradients`` (A, S, K, P + 1) a problem, a share of the problems on each thread."""
+        """Return the metric times ``gradients`` (A, S, K, P + 1), S a problem, a share on each thread."""
         A, threads = gradients.shape[0], min(engine.threads, gradients.shape[0])
         shares = [slice(A * i // threads, A * (i + 1) // threads) for i in range(threads)]
         parts = engine.map(lambda share: self[share].apply(engine.xp, gradients[share]), shares)

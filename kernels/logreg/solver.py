@@ -63,6 +63,8 @@ class Objective:
     fold : (A,) the weights' row of each problem.
     ridge : (A, P + 1) penalty of each coefficient, already divided by the problem's total weight.
     total : (A,) sums of the weights.
+    head : (M,) for each of the first M problems, which are to be solved, the one whose first passes it shares: one of
+        those from M on, with the same weights and a ridge near its own, or itself.
     """
 
     engine: FloatEngine
@@ -70,6 +72,7 @@ class Objective:
     fold: np.ndarray
     ridge: Array
     total: Array
+    head: np.ndarray
 
     def __call__(self, theta: Array, who: np.ndarray, grade: int) -> tuple[Array, Array]:
         """Return values (A,) and gradients (A, K, P + 1) of the problems ``who`` at ``theta``."""
@@ -89,6 +92,11 @@ class Solution:
     grad_norm: np.ndarray
     n_iter: np.ndarray
     status: np.ndarray
+
+    @property
+    def left(self) -> int:
+        """How many problems are not yet done."""
+        return sum(status is None for status in self.status)
 
     @staticmethod
     def empty(shape: tuple[int, ...]) -> Solution:
@@ -160,12 +168,13 @@ def minimize(
         if not state.who.size:
             return solution
         if callback is not None:
-            callback(passes, state.who.size, float(grad_norm(engine, state.gradient).max()))
+            callback(passes, solution.left, float(grad_norm(engine, state.gradient).max()))
         refresh = passes >= refresh_at
         if refresh:
             refresh_at = passes * REFRESH_GROWTH
             fold, ridge = objective.fold[state.who], objective.ridge[state.who]
             state.metric = metric_at(engine, state.metric.basis, state.theta, fold, ridge)
+            part(objective, state, state.who >= objective.head.size)
             aim(engine, state, state.n_iter >= 0)
         advance(objective, state)
         passes += 1
@@ -173,9 +182,9 @@ def minimize(
 
 def start(objective: Objective, theta: Array) -> State:
     """Return the state before the first step: evaluated at ``theta``, aimed along the first metric."""
-    engine, who = objective.engine, np.arange(theta.shape[0])
-    xp = engine.xp
-    metric = first_metric(engine, objective.fold, objective.ridge)
+    engine, (who, first) = objective.engine, np.unique(objective.head, return_index=True)
+    xp, theta = engine.xp, theta[first]
+    metric = first_metric(engine, objective.fold[who], objective.ridge[who])
     value, gradient = objective(theta, who, grade=0)
     state = State(
         who, np.zeros(who.size, np.int64), xp.zeros_like(value), theta, value, gradient,
@@ -199,8 +208,7 @@ def advance(objective: Objective, state: State) -> None:
     state.steps.append(trial - state.theta)
     state.changes.append(gradient - state.gradient)
     product = dot(xp, state.steps[-1], state.changes[-1])
-    useful = accepted & (product > 0)
-    state.curvatures.append(xp.where(useful, 1.0 / xp.where(useful, product, 1.0), 0.0))
+    state.curvatures.append(inverse(xp, product, accepted & (product > 0)))
     for pairs in (state.steps, state.changes, state.curvatures):
         del pairs[:-HISTORY]
     interpolated = -state.slope * state.step**2 / (2.0 * (change - state.slope * state.step))
@@ -213,6 +221,30 @@ def advance(objective: Objective, state: State) -> None:
     state.step = xp.where(accepted, 1.0, shorter)
     state.n_iter = state.n_iter + accepted
     aim(objective.engine, state, accepted)
+
+
+def part(objective: Objective, state: State, which: np.ndarray) -> None:
+    """Put in the place of the heads ``which`` (A,) the problems that shared their passes, behind all others.
+
+    All that is known of a head is known of them: another ridge adds its share to values, gradients and changes.
+    """
+    xp, others, rows = objective.engine.xp, np.flatnonzero(~which), np.flatnonzero(which)
+    if not rows.size:
+        return
+    members = [np.flatnonzero(objective.head == head) for head in state.who[rows]]
+    source = np.concatenate([others, np.repeat(rows, [m.size for m in members])])
+    who = np.concatenate([state.who[others], *members])
+    shift = (objective.ridge[who] - objective.ridge[state.who[source]])[:, None]
+    state.keep(source)
+    state.who, state.step = who, xp.ones_like(state.step)
+    state.value = state.value + 0.5 * xp.sum(shift * state.theta**2, axis=(1, 2))
+    state.gradient = state.gradient + shift * state.theta
+    state.changes = [y + shift * s for s, y in zip(state.steps, state.changes, strict=True)]
+    products = [dot(xp, s, y) for s, y in zip(state.steps, state.changes, strict=True)]
+    state.curvatures = [
+        inverse(xp, product, (rho > 0) & (product > 0))
+        for product, rho in zip(products, state.curvatures, strict=True)
+    ]
 
 
 def evaluate(objective: Objective, state: State, theta: Array) -> tuple[Array, Array]:
@@ -259,7 +291,13 @@ def settle(objective: Objective, state: State, solution: Solution, tol: float, m
     spent = engine.to_host(state.n_iter) >= max_iter
     floor = np.array([grade.floor for grade in engine.grades])[state.grade]
     finished = (norm <= tol) | spent
-    rising = np.flatnonzero((finished | stalled | (norm <= floor)) & (state.grade < last))
+    ripe = finished | stalled | (norm <= floor)
+    heads = ripe & (state.who >= objective.head.size)
+    if heads.any():
+        part(objective, state, heads)
+        aim(engine, state, engine.array(np.arange(state.who.size) >= np.count_nonzero(~heads)))
+        return settle(objective, state, solution, tol, max_iter)
+    rising = np.flatnonzero(ripe & (state.grade < last))
     if rising.size:
         state.grade[rising] = np.where(finished[rising], last, state.grade[rising] + 1)
         look_again(objective, state, rising)
@@ -274,11 +312,11 @@ def settle(objective: Objective, state: State, solution: Solution, tol: float, m
     solution.value[who] = engine.to_host(state.value[done])
     solution.grad_norm[who] = norm[done]
     solution.n_iter[who] = engine.to_host(state.n_iter[done])
-    left = np.setdiff1d(np.arange(state.who.size), done)
+    left, anew = np.setdiff1d(np.arange(state.who.size), done), np.zeros(state.who.size, bool)
+    anew[rising] = True
     state.keep(left)
-    anew = np.isin(left, rising)
-    if anew.any():
-        aim(engine, state, engine.array(anew))
+    if anew[left].any():
+        aim(engine, state, engine.array(anew[left]))
 
 
 def look_again(objective: Objective, state: State, index: np.ndarray) -> None:
@@ -287,6 +325,11 @@ def look_again(objective: Objective, state: State, index: np.ndarray) -> None:
         which = index[state.grade[index] == grade]
         state.value[which], state.gradient[which] = objective(state.theta[which], state.who[which], grade)
         state.step[which] = 1.0
+
+
+def inverse(xp, values: Array, useful: Array) -> Array:
+    """Return 1 / ``values`` where they are ``useful``, else zero."""
+    return xp.where(useful, 1.0 / xp.where(useful, values, 1.0), 0.0)
 
 
 def dot(xp, a: Array, b: Array) -> Array:

@@ -215,12 +215,11 @@ def _residual(Z, pieces, unit, bias, y, weight, fold, ovr, out, unit_out, loss, 
 @_jit
 def join_sums(Z, pieces, unit, out):
     """Set ``out`` (n, C) float32 to the numbers that sums of digits ``Z`` (n, >= pieces * C) int32 make."""
-    columns = unit.size
-    z = np.empty(columns)
+    columns, z = U(unit.size), np.empty(unit.size)
     for i in range(out.shape[0]):
         for c in range(columns):
             z[c] = Z[i, c]
-        for s in range(1, pieces):
+        for s in range(U(1), U(pieces)):
             for c in range(columns):
                 z[c] = z[c] * 256.0 + Z[i, s * columns + c]
         for c in range(columns):

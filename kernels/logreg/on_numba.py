@@ -23,7 +23,7 @@ LN2 = LN2_HIGH + LN2_LOW
 SMALLEST_EXPONENT = -708.0  # exp of less would be subnormal
 ROOT_HALF_BITS = 0x3FE6A09E667F3BCD  # of sqrt(1/2) as a float64
 U = np.uint64
-LANES = 64  # of a tile: some vectors wide
+LANES = 256  # of a tile
 SHORT = U(8)  # problems that do not fill a vector
 
 # Contraction to FMA is allowed, reassociation is not: a rate's sums must not depend on its companions.

@@ -140,13 +140,13 @@ class IntegerEngine(on_numba.Engine):
         Z += bias.astype(np.float32)
         return Z
 
-    def multiply(self, W: np.ndarray, pieces: int) -> np.ndarray:
-        """Return the rows of raw bytes times ``W`` (P, C) float64, as (n, C) float32.
+    def multiply(self, W: np.ndarray, pieces: int, out: np.ndarray | None = None) -> np.ndarray:
+        """Return the rows of raw bytes times ``W`` (P, C) float64, as (n, C) float32, in ``out`` if given.
 
         The sums are exact; what is rounded is ``W``, to ``pieces`` digits, and the result.
         """
         weights, unit = padded_digits(W, pieces)
-        out = np.empty((len(self.bytes), unit.size), np.float32)
+        out = np.empty((len(self.bytes), unit.size), np.float32) if out is None else out
         blocks = self.blocks(self.bytes.shape[1] + 4 * weights.shape[1])
 
         def share(blocks: list[slice]) -> None:

@@ -5,6 +5,10 @@ direction, one whose trial is rejected shortens its step, and neither waits for 
 problem that is done leaves the batch. Nothing in a problem's iteration refers to another, so its
 answer does not depend on its companions.
 
+The first passes hardly know the rate. Rates nearest to one power of ten therefore share those of a
+head, which has that power for its rate: a rate's head is the same whoever else shares it, and what
+its L-BFGS learnt holds for the rate after adding the difference of the ridges.
+
 The line search accepts by the Armijo rule, or where differences of the objective drown in
 rounding, by the slope (Hager and Zhang, "A new conjugate gradient method with guaranteed
 descent", 2005, section 3). Passes begin at the engine's

@@ -121,7 +121,7 @@ def products() -> None:
     X32, W32 = X.astype(np.float32), W.astype(np.float32)
     exact = X @ W
     room = np.empty((len(X), W.shape[1]), np.float32)
-    cases = {
+    cases: dict[str, Callable[[], np.ndarray]] = {
         "NumPy sgemm on float32 pixels": partial(np.matmul, X32, W32, out=room),
         **product_routes(X, W, room),
     }

@@ -150,7 +150,7 @@ def with_heads(engine: FloatEngine, rows: Rows, fold, ridge, total, decade) -> O
     """
     power, factor = decade.T
     _, member, head, count = np.unique(
-        1000 * fold + power, return_index=True, return_inverse=True, return_counts=True
+        fold + 1j * power, return_index=True, return_inverse=True, return_counts=True
     )
     head = np.where((count[head] == 1) & (factor == 1), np.arange(fold.size), fold.size + head)
     ridge = np.concatenate([ridge, ridge[member] * factor[member, None]])

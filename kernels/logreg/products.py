@@ -57,10 +57,9 @@ def split_digits(W: np.ndarray, pieces: int) -> tuple[np.ndarray, np.ndarray]:
     unit = np.maximum(largest, SMALLEST_COLUMN) / largest_fixed_point(pieces)
     q = np.rint(W / unit).astype(np.int64)
     digits = np.empty((W.shape[0], pieces, W.shape[1]), np.int8)
-    for piece in range(pieces - 1, 0, -1):
-        digits[:, piece] = low = ((q + 128) & 255) - 128
-        q = (q - low) >> 8
-    digits[:, 0] = q
+    for piece in range(pieces - 1, -1, -1):
+        digits[:, piece] = q  # the last eight bits, as a number from -128 to 127
+        q = (q + 128) >> 8
     return digits.reshape(W.shape[0], -1), unit
 
 

@@ -2,13 +2,14 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+DEVICE ?= any
 PIP    := PYTHONWARNINGS=ignore $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow lint format bench clean
+.PHONY: help run test test-slow lint format bench nightly nightly-data clean
 
 help:  ## list these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -41,12 +42,18 @@ test: lint  ## install what tests need, then lint, types and every test that is 
 test-slow: $(VENV)/.test  ## the exhaustive cases
 	$(BIN)/python -m pytest -m slow
 
-bench: $(VENV)/.test  ## the figures of the README, on MNIST below PAPERSHELL_DATA
-	$(BIN)/python -m benchmarks.decode
-	$(BIN)/python -m benchmarks.normalize
-	$(BIN)/python -m benchmarks.solver
-	$(BIN)/python -m benchmarks.torch_cifar10
-	$(BIN)/python -m benchmarks.keras_mnist
+bench: $(VENV)/.test  ## benchmarks in short rounds, on the data below PAPERSHELL_DATA (two minutes)
+	$(BIN)/papershell bench run --smoke
+
+nightly: $(VENV)/.test  ## all benchmarks into benchmarks/history, page, check; DEVICE=cpu, cuda or any
+	$(if $(filter cuda,$(DEVICE)),$(PIP) install -c constraints.txt -e '.[cuda]')
+	$(BIN)/papershell bench run --device $(DEVICE) --history benchmarks/history
+	$(BIN)/papershell bench report
+	$(BIN)/papershell bench check
+
+nightly-data: $(VENV)/.test  ## download what the benchmarks measure on
+	$(BIN)/papershell data fetch mnist
+	$(BIN)/papershell data fetch cifar10
 
 clean:  ## remove everything that these targets made
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache outputs

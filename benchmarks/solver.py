@@ -1,7 +1,7 @@
 """Batched logistic regression against its peers, on full MNIST: ``python -m benchmarks.solver [SECTION ...]``.
 
 Sections: products, one, batch, folds, small, ovr, path, liblinear (default: all but path and liblinear, which take
-many minutes).
+many minutes). ``python -m benchmarks.solver gpu`` is the comparison on a GPU, `benchmarks.solver_gpu`.
 
 Every objective is evaluated here in float64 by plain NumPy, and a gap is f / f* - 1 against the optimum,
 which is fitted to a float64 gradient of 1e-9 and bounded: the objective is l2-strongly convex in the weights,
@@ -137,7 +137,9 @@ def products() -> None:
         )
 
 
-def product_routes(X: np.ndarray, W: np.ndarray, room: np.ndarray) -> dict[str, Callable[[], np.ndarray]]:
+def product_routes(
+    X: np.ndarray, W: np.ndarray, room: np.ndarray | None = None
+) -> dict[str, Callable[[], np.ndarray]]:
     """Return the routes of exact integer pieces that this machine has, into ``room``."""
     if not is_available("torch"):
         print("  PyTorch is not installed: no integer routes")
@@ -191,12 +193,14 @@ def peers(pixels: np.ndarray, y: np.ndarray, l2: float) -> Iterable[tuple[str, C
         yield "PyTorch LBFGS, float32, 300 steps", partial(torch_lbfgs, pixels, y, l2), 1
 
 
-def torch_lbfgs(pixels: np.ndarray, y: np.ndarray, l2: float) -> tuple[np.ndarray, np.ndarray]:
+def torch_lbfgs(
+    pixels: np.ndarray, y: np.ndarray, l2: float, device: str = "cpu"
+) -> tuple[np.ndarray, np.ndarray]:
     """Fit with torch.optim.LBFGS and a strong-Wolfe line search, on float32 tensors."""
     import torch
 
-    X, labels = torch.from_numpy(pixels.astype(np.float32)), torch.from_numpy(y)
-    model = torch.nn.Linear(X.shape[1], 10)
+    X, labels = torch.as_tensor(pixels, dtype=torch.float32, device=device), torch.as_tensor(y, device=device)
+    model = torch.nn.Linear(X.shape[1], int(y.max()) + 1, device=device)
     torch.nn.init.zeros_(model.weight)
     torch.nn.init.zeros_(model.bias)
     optimizer = torch.optim.LBFGS(
@@ -213,7 +217,7 @@ def torch_lbfgs(pixels: np.ndarray, y: np.ndarray, l2: float) -> tuple[np.ndarra
         return loss
 
     optimizer.step(closure)
-    return model.weight.detach().double().numpy(), model.bias.detach().double().numpy()
+    return model.weight.detach().double().cpu().numpy(), model.bias.detach().double().cpu().numpy()
 
 
 def first(runs: list[tuple[float, float]], value: float) -> float:
@@ -326,6 +330,10 @@ SECTIONS = {
 
 def main() -> None:
     """Run the sections named on the command line."""
+    if sys.argv[1:] == ["gpu"]:
+        from benchmarks import solver_gpu
+
+        return solver_gpu.main()
     names = sys.argv[1:] or [name for name in SECTIONS if name not in ("path", "liblinear")]
     for name in names:
         if name not in SECTIONS:

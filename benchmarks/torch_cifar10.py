@@ -34,6 +34,8 @@ from trainers.torch_cifar10 import Net, Recipe, Training
 
 STEPS, ROUNDS, NETWORKS = 250, 9, 16
 TWO_EPOCHS = 25_000
+STEP_FLOPS = 13_000_000  # multiplications and additions of four images, forward and backward
+TOLERANCE = 784 * float(np.finfo(np.float32).eps)  # of a loss, relative
 
 
 class Images(torch.utils.data.Dataset):
@@ -103,12 +105,17 @@ def stepper(recipe: Recipe, data: Dataset) -> Callable[[], None]:
     return run
 
 
-def check(data: Dataset) -> None:
-    """Our losses are those of the eager loop, from the same weights on the same batches."""
+def losses_differ(data: Dataset) -> float:
+    """Return the largest relative difference of our losses from the eager loop's, same weights, same 100 batches."""
     order = np.stack([rows for rows, _ in zip(endless(3, len(data.y_train)), range(100), strict=False)])
     ours = Training(Recipe(seed=0), data, Processes(0, 1, "numba")).networks.run(order[None])[0]
-    theirs = Eager(resident(data, iter(order))).run(len(order))
-    np.testing.assert_allclose(ours, theirs, rtol=784 * float(np.finfo(np.float32).eps))
+    theirs = np.array(Eager(resident(data, iter(order))).run(len(order)))
+    return float(np.abs(ours / theirs - 1).max())
+
+
+def check(data: Dataset) -> None:
+    """Stop unless our losses are those of the eager loop."""
+    assert losses_differ(data) <= TOLERANCE
 
 
 def main() -> None:

@@ -73,6 +73,18 @@ def torch_has_cuda() -> bool:
     return has_cuda() and is_available("torch") and importlib.import_module("torch").cuda.is_available()
 
 
+def has_bfloat16_products() -> bool:
+    """Return whether PyTorch sums bfloat16 products in float32 (since 2.8) and its GPU has units for them (Ampere)."""
+    torch = importlib.import_module("torch")
+    return hasattr(torch.ops.aten.mm, "dtype") and torch.cuda.get_device_capability() >= (8, 0)
+
+
+def array_namespace(library: str) -> ModuleType:
+    """Return array-api-compat's namespace of ``torch`` or ``cupy``; scikit-learn carries a copy of it."""
+    installed = importlib.util.find_spec("array_api_compat") is not None
+    return importlib.import_module(f"{'' if installed else 'sklearn.externals.'}array_api_compat.{library}")
+
+
 def _matrix_units() -> str:
     named = {"amx_tile": "AMX", "avx512_bf16": "AVX-512 BF16", "avx512_vnni": "VNNI", "avx512f": "AVX-512"}
     return (
@@ -102,7 +114,8 @@ def _torch() -> str:
     import torch
 
     if torch.cuda.is_available():
-        return f"PyTorch {torch.__version__}, {torch.cuda.get_device_name()}"
+        products = "bfloat16 products of bytes, in pieces" if has_bfloat16_products() else "float32 products"
+        return f"PyTorch {torch.__version__}, {torch.cuda.get_device_name()}: {products}"
     products = "exact int8 products of bytes" if has_matrix_units() else "float32 products"
     return f"PyTorch {torch.__version__}, CPU with {_matrix_units()}: {products}"
 
@@ -115,7 +128,7 @@ def _cupy() -> str:
         properties = cupy.cuda.runtime.getDeviceProperties(0)
     except cupy.cuda.runtime.CUDARuntimeError as error:
         raise BackendError(f"no CUDA device: {error}") from error
-    return f"CuPy {cupy.__version__}, {properties['name'].decode()}"
+    return f"CuPy {cupy.__version__}, {properties['name'].decode()}: float32 products"
 
 
 def _numba_cuda() -> str:

@@ -19,7 +19,7 @@ from typing import Annotated
 
 import typer
 
-GROUPS = ("sweep", "train", "predict", "data", "runs", "models", "azure", "backends")
+GROUPS = ("sweep", "train", "predict", "data", "runs", "models", "azure", "backends", "bench")
 
 # Loading MLflow and scikit-learn makes some 300,000 objects that stay; Python's default, a collection
 # every 700, spends a second on finding no garbage among them.

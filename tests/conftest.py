@@ -41,13 +41,20 @@ def real_cifar10(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def require_gpu(backend: str) -> None:
+    """Skip unless ``backend``, torch or cupy, sees a CUDA device."""
+    from kernels.backends import available_backends, is_available, torch_has_cuda
+
+    if not is_available(backend):
+        skip_or_fail("PAPERSHELL_REQUIRE_GPU", available_backends()[backend])
+    if backend == "torch" and not torch_has_cuda():
+        skip_or_fail("PAPERSHELL_REQUIRE_GPU", "PyTorch sees no CUDA device")
+
+
 @pytest.fixture
 def cuda() -> None:
     """Skip unless CuPy sees a CUDA device."""
-    from kernels.backends import available_backends, is_available
-
-    if not is_available("cupy"):
-        skip_or_fail("PAPERSHELL_REQUIRE_GPU", available_backends()["cupy"])
+    require_gpu("cupy")
 
 
 @pytest.fixture(scope="session")

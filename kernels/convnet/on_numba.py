@@ -24,7 +24,11 @@ from kernels.convnet import check_order
 from kernels.convnet.network import CLASSES, EDGES
 
 _FASTMATH = {"reassoc", "contract", "nsz"}
-_jit = njit(fastmath=_FASTMATH, error_model="numpy", cache=True, nogil=True)
+_options = {"fastmath": _FASTMATH, "error_model": "numpy", "cache": True, "nogil": True}
+_jit = njit(**_options)
+# Everything below the loop of steps is part of it: a callee that is linked rounds otherwise in the process that
+# compiles it than in those that load it from the cache, for each was optimized in another place.
+_inline = njit(inline="always", **_options)
 
 _SIDE1, _OUT1, _HALF1 = 32, 28, 14  # rows of the image, of the first convolution, of its pooled planes
 _SIDE2, _OUT2, _HALF2 = 14, 10, 5
@@ -35,7 +39,7 @@ _PLANE1, _PLANE2 = 1040, 208  # flat planes with room for the reads past their e
 _FLAT = 16 * _HALF2 * _HALF2
 
 
-@_jit
+@_inline
 def _convolve(x, w, b, side, valid, out):
     """out (O, plane) = b + correlation of x (C, plane) with w (O, C, 5, 5)."""
     for o in range(w.shape[0]):
@@ -50,7 +54,7 @@ def _convolve(x, w, b, side, valid, out):
                     row[i] += k0 * s[i] + k1 * s[i + 1] + k2 * s[i + 2] + k3 * s[i + 3] + k4 * s[i + 4]
 
 
-@_jit
+@_inline
 def _convolve_grad(x, d, side, valid, dw, db):
     """dw (O, C, 5, 5) += correlation of x (C, plane) with d (O, _PAD + plane); db (O,) += sum of d."""
     for o in range(dw.shape[0]):
@@ -75,7 +79,7 @@ def _convolve_grad(x, d, side, valid, dw, db):
                 k[4] += k4
 
 
-@_jit
+@_inline
 def _convolve_grad_x(d, w, side, valid, dx):
     """dx (C, plane) = full convolution of d (O, _PAD + plane) with w (O, C, 5, 5)."""
     dx[:] = 0
@@ -90,7 +94,7 @@ def _convolve_grad_x(d, w, side, valid, dx):
                     row[i] += k0 * g[i + 4] + k1 * g[i + 3] + k2 * g[i + 2] + k3 * g[i + 1] + k4 * g[i]
 
 
-@_jit
+@_inline
 def _relu_pool(x, side, half, out, winner):
     """Maximum of 2 x 2 after relu; ``winner`` is where it stood, -1 where relu let nothing through."""
     for c in range(out.shape[0]):
@@ -107,7 +111,7 @@ def _relu_pool(x, side, half, out, winner):
                 winner[c, y * half + z] = -1 if off else where
 
 
-@_jit
+@_inline
 def _relu_pool_grad(d_out, winner, d):
     """Put each pooled gradient where its maximum stood, in planes of zeros."""
     d[:] = 0
@@ -117,7 +121,7 @@ def _relu_pool_grad(d_out, winner, d):
                 d[c, _PAD + winner[c, j]] = d_out[c, j]
 
 
-@_jit
+@_inline
 def _linear(x, w, b, relu, out):
     """out (B, O) = x (B, I) w' + b, with relu if asked."""
     for o in range(w.shape[0]):
@@ -129,7 +133,7 @@ def _linear(x, w, b, relu, out):
             out[n, o] = np.float32(0) if relu and total <= 0 else total
 
 
-@_jit
+@_inline
 def _linear_grad(x, w, d, dw, db, dx):
     """dw (O, I) and db (O) from d (B, O), which is also carried through w to dx (B, I)."""
     dx[:] = 0
@@ -145,14 +149,14 @@ def _linear_grad(x, w, d, dw, db, dx):
                 dx[n, i] += g * row[i]
 
 
-@_jit
+@_inline
 def _relu_grad(activation, d):
     for n in range(d.shape[0]):
         for i in range(d.shape[1]):
             d[n, i] = np.float32(0) if activation[n, i] <= 0 else d[n, i]
 
 
-@_jit
+@_inline
 def _cross_entropy(logits, labels, rows, d):
     """Mean cross-entropy of the batch; ``d`` becomes its gradient with respect to the logits."""
     share = np.float32(1) / np.float32(len(rows))
@@ -173,7 +177,7 @@ def _cross_entropy(logits, labels, rows, d):
     return loss
 
 
-@_jit
+@_inline
 def _views(flat):
     """Weight and bias of each layer inside the flat vector (62006,)."""
     e = EDGES
@@ -236,7 +240,7 @@ def _workspace(batch: int) -> _Workspace:
     )
 
 
-@_jit
+@_inline
 def _forward(params, images, levels, rows, w):
     """Fill the workspace up to the logits."""
     (w1, b1), (w2, b2), (w3, b3), (w4, b4), (w5, b5) = _views(params)
@@ -254,7 +258,7 @@ def _forward(params, images, levels, rows, w):
     _linear(w.h4, w5, b5, False, w.logits)
 
 
-@_jit
+@_inline
 def _backward(params, w, grad):
     """Carry ``w.d_logits`` back to every parameter: ``grad`` (62006,)."""
     (_, _), (w2, _), (w3, _), (w4, _), (w5, _) = _views(params)
@@ -273,7 +277,7 @@ def _backward(params, w, grad):
         _convolve_grad(w.x[n], w.d_a1, _SIDE1, _VALID1, dw1, db1)
 
 
-@_jit
+@_inline
 def _gradient(params, images, labels, levels, rows, w, grad):
     """Return the batch's loss and write its gradient to ``grad``."""
     _forward(params, images, levels, rows, w)
@@ -282,7 +286,7 @@ def _gradient(params, images, labels, levels, rows, w, grad):
     return loss
 
 
-@_jit
+@_inline
 def _update(params, velocity, grad, learning_rate, momentum):
     for i in range(len(params)):
         velocity[i] = momentum * velocity[i] + grad[i]

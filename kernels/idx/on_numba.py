@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numba
 import numpy as np
+from numba.extending import intrinsic
 
 from kernels.threads import on_all_cores
 
@@ -19,11 +20,13 @@ def decode(data: np.ndarray, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndar
     return data.view(dtype.newbyteorder("=")).reshape(shape)
 
 
+@intrinsic
+def _reversed(context, word):
+    """LLVM's bswap, of which it makes vector shuffles; of shifts and masks it does not."""
+    return word(word), lambda context, builder, signature, arguments: builder.bswap(arguments[0])
+
+
 @numba.njit(nogil=True, cache=True)
 def _reverse_bytes(words: np.ndarray) -> None:
     for index in range(words.size):
-        word, reverse = np.uint64(words[index]), np.uint64(0)
-        for _ in range(words.itemsize):  # LLVM recognizes one bswap
-            reverse = (reverse << np.uint64(8)) | (word & np.uint64(255))
-            word >>= np.uint64(8)
-        words[index] = reverse
+        words[index] = _reversed(words[index])

@@ -7,6 +7,7 @@ problem. Few features need none: they get dense blocks as they are, at any scale
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
 
@@ -104,15 +105,20 @@ def candidates(samples: Samples) -> Samples:
     return samples.part(first + np.random.default_rng(0).integers(step, size=first.size))
 
 
-def draw(curvature: np.ndarray, count: int) -> np.ndarray:
-    """Return ``count`` row numbers in proportion to ``curvature`` (N,), by systematic sampling.
+def draw(
+    curvature: Array, count: int, xp: ModuleType = np, constant: Callable[[np.ndarray], Array] = np.asarray
+) -> Array:
+    """Return ``count`` row numbers in proportion to ``curvature`` (N,), or to each of (G, N), by systematic sampling.
 
     Equally spaced marks on the cumulative curvature: no random numbers, little variance, rows of
-    large curvature more than once.
+    large curvature more than once. Those of g lie between g and g + 1, so that one search finds all.
     """
-    edges = np.cumsum(curvature)
-    marks = (np.arange(count) + 0.5) * (edges[-1] / count)
-    return np.searchsorted(edges, marks).clip(max=curvature.size - 1)
+    N, edges = curvature.shape[-1], xp.cumsum(curvature, axis=-1).reshape(-1, curvature.shape[-1])
+    shift = np.arange(edges.shape[0])[:, None]
+    edges = edges / xp.where(edges[:, -1:] > 0, edges[:, -1:], 1.0) + constant(shift)
+    marks = constant((np.arange(count) + 0.5) / count) + constant(shift)
+    found = xp.searchsorted(edges.reshape(-1), marks.reshape(-1)).reshape(marks.shape) - constant(N * shift)
+    return xp.clip(found, 0, N - 1).reshape(*curvature.shape[:-1], count)
 
 
 def representatives(weight: np.ndarray, most: int) -> tuple[slice | np.ndarray, np.ndarray]:

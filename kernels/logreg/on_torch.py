@@ -1,15 +1,16 @@
-"""PyTorch engines: exact integer products on a CPU with VNNI or AMX, float32 products on CUDA."""
+"""PyTorch: exact integer products on a CPU with VNNI or AMX; CUDA is `kernels.logreg.on_torch_cuda`."""
 
 from __future__ import annotations
 
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
 import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
-from kernels.backends import BackendError, has_matrix_units
+from kernels.backends import BackendError, cpu_count, has_matrix_units
 from kernels.logreg import on_numba
 from kernels.logreg.products import (
     LARGEST_INTEGER_SUM,
@@ -25,6 +26,7 @@ from kernels.logreg.products import (
 
 PROJECTION_PIECES = 2
 VECTOR = 16  # 32-bit sums in a register
+GRAM_ROWS = 1024  # multiplied at a time: they and their packed copy stay in a core's cache
 
 
 @cache
@@ -67,6 +69,12 @@ def padded_digits(W: np.ndarray, pieces: int) -> tuple[torch.Tensor, np.ndarray]
     return torch.from_numpy(np.pad(digits, ((0, 0), (0, -digits.shape[1] % VECTOR)))), unit
 
 
+def run_alone() -> None:
+    """Let the calling thread of a pool run PyTorch's products alone; no other thread's setting changes."""
+    torch.zeros(1 << 16).sum()  # from here on PyTorch leaves this thread's OpenMP setting alone
+    threadpool_limits(1, user_api="openmp")
+
+
 class ByteCandidates(Candidates):
     """Candidates rounded to bytes, each coordinate relative to its largest; their Gram matrices are exact."""
 
@@ -93,9 +101,8 @@ class IntegerEngine(on_numba.Engine):
         self.largest_weight = float(samples.weight.max(initial=0.0))
 
     def start_thread(self) -> None:
-        """Let a thread of the pool run PyTorch's products alone; no other thread's setting changes."""
-        torch.zeros(1 << 16).sum()  # from here on PyTorch leaves this thread's OpenMP setting alone
-        threadpool_limits(1, user_api="openmp")
+        """See `Engine.start_thread`."""
+        run_alone()
 
     def loss_and_gradient(self, theta, fold, grade):
         """See `FloatEngine.loss_and_gradient`."""
@@ -178,32 +185,42 @@ def integer_gram(X: np.ndarray) -> np.ndarray:
     """
     if not integer_products_are_exact():
         raise BackendError("this processor has no fast exact byte products (VNNI or AMX)")
-    gram = 128.0 * np.repeat(X.sum(axis=0, dtype=np.int64)[:, None], X.shape[1], axis=1)
-    for first in range(0, len(X), LARGEST_INTEGER_SUM):
-        block = shared(X[first : first + LARGEST_INTEGER_SUM])
-        gram += torch._int_mm(transpose(block), (block ^ 128).view(torch.int8)).numpy()
+    blocks = [shared(X[first : first + GRAM_ROWS]) for first in range(0, len(X), GRAM_ROWS)]
+    share = min(max(1, -(-len(blocks) // cpu_count())), LARGEST_INTEGER_SUM // GRAM_ROWS)
+    shares = [blocks[first : first + share] for first in range(0, len(blocks), share)]
+    gram, half = np.zeros((X.shape[1], X.shape[1])), first_half(X.shape[1])
+    with ThreadPoolExecutor(cpu_count(), initializer=run_alone) as pool:
+        for part in pool.map(gram_of_blocks, shares):
+            gram += part
+    gram[half:, :half] = gram[:half, half:].T
     return gram
 
 
-class CudaEngine(FloatEngine):
-    """Float32 products on a CUDA device, everything resident there."""
+def gram_of_blocks(blocks: list[torch.Tensor]) -> np.ndarray:
+    """Return the Gram matrix of at most `LARGEST_INTEGER_SUM` rows, but for the quarter below `first_half`."""
+    P = blocks[0].shape[1]
+    half = first_half(P)
+    products, sums = torch.zeros(P, P, dtype=torch.int32), torch.zeros(P, 1, dtype=torch.int32)
+    for rows in blocks:
+        signed = (rows ^ 128).view(torch.int8)
+        products[:, half:] += torch._int_mm(transpose(rows), signed[:, half:])
+        if half:
+            products[:half, :half] += torch._int_mm(transpose(rows[:, :half]), signed[:, :half])
+        sums += torch._int_mm(transpose(rows), torch.ones(len(rows), 1, dtype=torch.int8))
+    return products.numpy() + 128.0 * sums.numpy()
 
-    converted_bytes = 1 << 30
 
-    def __init__(self, samples: Samples, device: str = "cuda"):
-        from array_api_compat import torch as xp
-
-        super().__init__(samples, xp, device=device)
-
-    def to_host(self, values):
-        """See `FloatEngine.to_host`; PyTorch copies from a device on request only."""
-        return values.cpu().numpy()
+def first_half(P: int) -> int:
+    """Return how many columns make the first half of P, whole vectors of them; none where P is small."""
+    return P // 2 // 64 * 64
 
 
 def Engine(samples: Samples) -> FloatEngine:
     """Return the engine for this machine and these samples."""
     if torch.cuda.is_available():
-        return CudaEngine(samples)
+        from kernels.logreg import on_torch_cuda
+
+        return on_torch_cuda.Engine(samples)
     if (
         samples.X.dtype == np.uint8
         and samples.X.shape[1] <= LARGEST_INTEGER_SUM

@@ -84,7 +84,8 @@ def fit_path(
     max_iter : accepted steps that a rate may take.
     backend : a name of `available_backends`, or ``"auto"`` for the fastest present at this size.
     warm_start : an earlier solution of the same shape to start from.
-    callback : called after every pass over X with (passes, rates left, largest gradient).
+    callback : called after every pass over X, on a device after every few, with (passes, rates left,
+        largest gradient).
 
     Returns
     -------
@@ -188,7 +189,7 @@ def choose_backend(samples: Samples, problems: int) -> str:
     logits = N * problems * samples.n_classes
     if logits * P >= LARGE_PRODUCTS:
         if backends.has_cuda():
-            return next(name for name in ("torch", "cupy") if backends.is_available(name))
+            return "torch" if backends.torch_has_cuda() else "cupy"
         if samples.X.dtype == np.uint8 and backends.has_matrix_units() and backends.is_available("torch"):
             return "torch"
     return "numpy" if logits < SMALL_LOGITS else "numba"

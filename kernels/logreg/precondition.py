@@ -18,7 +18,7 @@ from types import ModuleType
 
 import numpy as np
 
-from kernels.logreg.coordinates import LEADING, Basis, Penalty, draw, make_basis
+from kernels.logreg.coordinates import LEADING, Basis, draw, make_basis
 from kernels.logreg.losses import Array, probabilities
 from kernels.logreg.products import Candidates, FloatEngine
 
@@ -86,54 +86,69 @@ def metric_at(engine: FloatEngine, basis: Basis, theta: Array, fold: np.ndarray,
     """Return the metric at ``theta`` (A, K, P + 1)."""
     found = [curvatures(engine, theta[a], int(f)) for a, f in enumerate(fold)]
     if blocks_per_problem(engine) == 1:
-        found = [h.mean(axis=0, keepdims=True) for h in found]
+        found = [engine.xp.mean(h, axis=0, keepdims=True) for h in found]
     return make_metric(engine, basis, found, ridge)
 
 
-def make_metric(engine: FloatEngine, basis: Basis, found: list[np.ndarray], ridge: Array) -> Metric:
+def make_metric(engine: FloatEngine, basis: Basis, found: list[Array], ridge: Array) -> Metric:
     """Return the metric of A problems from the curvatures (B, n) ``found`` for each."""
     xp = engine.xp
     candidates = engine.candidates(basis.matrix(xp)[:, :LEADING])
-    penalties = engine.map(lambda r: basis.penalty(xp, r), ridge)
-    jobs = [(h, penalty) for curvature, penalty in zip(found, penalties, strict=True) for h in curvature]
-    parts = list(engine.map(lambda job: block(engine, basis, candidates, *job), jobs))
-    leading, diagonal, rest = (xp.stack(list(part)) for part in zip(*parts, strict=True))
-    A, Q = len(found), leading.shape[-1]
-    diagonal, leading = diagonal.reshape(A, -1, diagonal.shape[-1]), leading.reshape(A, -1, Q, Q)
-    return Metric(basis, diagonal, rest.reshape(A, -1), leading)
+    jobs, penalties = [], engine.map(lambda r: basis.penalty(xp, r), ridge)
+    for curvature, penalty in zip(found, penalties, strict=True):
+        jobs += [(h, penalty.leading, penalty.diagonal, penalty.rest) for h in curvature]
+    parts = list(engine.map(lambda job: block(engine, basis, candidates, *job), engine.batches(jobs)))
+    A, Q, V = len(found), parts[0][0].shape[-1], parts[0][1].shape[-1]
+    leading, diagonal, rest = (
+        xp.concat([part.reshape(-1, *shape) for part in member])
+        for member, shape in zip(zip(*parts, strict=True), ((Q, Q), (V,), ()), strict=True)
+    )
+    return Metric(basis, diagonal.reshape(A, -1, V), rest.reshape(A, -1), leading.reshape(A, -1, Q, Q))
 
 
-def curvatures(engine: FloatEngine, theta: Array, fold: int) -> np.ndarray:
-    """Return w p (1 - p) (K, n) of one problem on the host, weights summing to one."""
+def curvatures(engine: FloatEngine, theta: Array, fold: int) -> Array:
+    """Return w p (1 - p) (K, n) of one problem, weights summing to one."""
     p = probabilities(engine.xp, engine.project(theta.T), engine.samples.loss)
-    return engine.to_host(p * (1 - p)).T * shares(engine, fold)
+    return (p * (1 - p)).T * shares(engine, fold)
 
 
-def shares(engine: FloatEngine, fold: int) -> np.ndarray:
+def shares(engine: FloatEngine, fold: int) -> Array:
     """Return a fold's weights (n,), summing to one; equal ones where the candidates hold no row of the fold."""
     weight = engine.samples.weight[fold]
-    return weight / weight.sum() if weight.any() else np.full(weight.size, 1.0 / weight.size)
+    if total := weight.sum():
+        return engine.weight[:, fold] / total
+    return engine.array(np.full(weight.size, 1.0 / weight.size))
 
 
 def block(
-    engine: FloatEngine, basis: Basis, candidates: Candidates, curvature: np.ndarray, penalty: Penalty
+    engine: FloatEngine,
+    basis: Basis,
+    candidates: Candidates,
+    curvature: Array,
+    on_leading: Array,
+    on_diagonal: Array,
+    on_rest: Array,
 ) -> tuple[Array, Array, Array]:
-    """Return one inverse, from ``candidates``: dense on the leading coordinates, diagonal, for the rest."""
+    """Return one inverse, from ``candidates``: dense on the leading coordinates, diagonal, for the rest.
+
+    The last three are the members of a `Penalty`. If they and ``curvature`` (n,) are stacks, so is the inverse.
+    """
     xp = engine.xp
-    total = curvature.sum()
-    if curvature.size > SAMPLED_ROWS:
-        gram = candidates.gram(draw(curvature, SAMPLED_ROWS)) * (total / SAMPLED_ROWS)
+    total = xp.sum(curvature, axis=-1)[..., None]
+    if curvature.shape[-1] > SAMPLED_ROWS:
+        index = draw(curvature, SAMPLED_ROWS, xp, engine.constant)
+        gram = candidates.gram(index) * (total / SAMPLED_ROWS)[..., None]
     else:
-        gram = candidates.weighted_gram(engine.array(curvature))
-    Q = gram.shape[0]
-    hessian = gram + penalty.leading
+        gram = candidates.weighted_gram(curvature)
+    Q = gram.shape[-1]
+    hessian = gram + on_leading
     diagonal = xp.linalg.diagonal(hessian)
     root = xp.sqrt(xp.where(diagonal > SMALLEST_CURVATURE + basis.noise[:Q], diagonal, np.inf))
-    outer = root[:, None] * root
+    outer = root[..., :, None] * root[..., None, :]
     unit = hessian / outer + JITTER * xp.eye(Q, dtype=xp.float64, **engine.on_device)
     leading = xp.astype(engine.inverse(unit) / outer, basis.vectors.dtype)
-    diagonal = inverse(xp, basis, total * basis.values + penalty.diagonal)
-    return leading, diagonal, inverse(xp, basis, total * basis.rest + penalty.rest)
+    diagonal = inverse(xp, basis, total * basis.values + on_diagonal)
+    return leading, diagonal, inverse(xp, basis, total[..., 0] * basis.rest + on_rest)
 
 
 def inverse(xp: ModuleType, basis: Basis, curvature: Array) -> Array:

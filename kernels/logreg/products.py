@@ -1,11 +1,13 @@
 """The rows of X on a device and the two products with them: logits, and their transpose.
 
-X may stay uint8. Two routes multiply it with float weights and never make the scaled copy
+X may stay uint8. Three routes multiply it with float weights and never make the scaled copy
 (the scale is folded into the weights):
 
     float      blocks of rows converted to float32 or float64, BLAS
     integer    every weight an integer of ``pieces`` balanced base-256 digits (fixed point
                relative to its column's largest), every product exact in int32
+    bfloat16   every weight the sum of ``pieces`` numbers of 8 bits, every product exact in
+               float32, which they are added up in: `kernels.logreg.on_torch_cuda`
 
 Three digits are float32 grade, six are float64 grade. Integer sums are exact, so the result
 depends on no summation order, thread count or machine. Reference for products of pieces:
@@ -30,7 +32,6 @@ from kernels.logreg.losses import Array, value_and_residual
 if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController
 
-BLOCK_BYTES = 2 << 20  # logits of one block of rows: they are written, read and overwritten in a core's cache
 SMALLEST_COLUMN = 1e-280  # a column below is zero; its digits' unit must not be subnormal
 LARGEST_INTEGER_SUM = 65_536  # terms of 255 * 128 whose sum an int32 holds
 
@@ -124,7 +125,7 @@ class Grade:
 
     Attributes
     ----------
-    precision : dtype of the products, or their number of digits.
+    precision : dtype of the products, or their number of pieces.
     floor : the max |gradient| of a mean objective below which a finer grade must be taken.
     noise : relative differences of the objective that this grade cannot see.
     """
@@ -145,15 +146,15 @@ class Candidates:
     xp: ModuleType
     rows: Array
 
-    def gram(self, index: np.ndarray) -> Array:
-        """Return the sum of x x' (Q, Q) over the rows ``index``, in float64."""
+    def gram(self, index: Array) -> Array:
+        """Return the sum of x x' (..., Q, Q) over the rows ``index`` (..., n), in float64."""
         drawn = self.rows[index]
-        return self.xp.astype(drawn.T @ drawn, self.xp.float64)
+        return self.xp.astype(self.xp.moveaxis(drawn, -1, -2) @ drawn, self.xp.float64)
 
     def weighted_gram(self, weight: Array) -> Array:
-        """Return the weighted sum of x x' (Q, Q) over all rows, in float64."""
+        """Return the sum of x x' (..., Q, Q) over all rows by ``weight`` (..., n), in float64."""
         rows = self.xp.astype(self.rows, self.xp.float64)
-        return (rows.T * weight) @ rows
+        return (rows.T * weight[..., None, :]) @ rows
 
 
 class FloatEngine:
@@ -167,7 +168,10 @@ class FloatEngine:
     """
 
     grades: tuple[Grade, ...] = (FLOAT32, FLOAT64)  # of the first passes, ..., of the last, float64 in all
+    projection = FLOAT32  # of the coordinates that the metric is made in
     threads = 1
+    look_every = 1  # passes between two looks of the iteration at its state
+    block_bytes = 2 << 20  # logits of one block of rows: written, read and overwritten in a core's cache
     converted_bytes = 8 << 20  # of a block's rows as floats: each thread has a copy of one block at a time
 
     def __init__(self, samples: Samples, xp: ModuleType, device: Any = None):
@@ -179,6 +183,10 @@ class FloatEngine:
     def array(self, values: np.ndarray) -> Array:
         """Return host ``values`` as an array of this engine's device."""
         return self.xp.asarray(values, **self.on_device)
+
+    def constant(self, values: np.ndarray) -> Array:
+        """Return host ``values`` as an array that nobody writes to; an engine of a device remembers it."""
+        return self.array(values)
 
     def to_host(self, values: Array) -> np.ndarray:
         """Return ``values`` as a NumPy array."""
@@ -204,7 +212,7 @@ class FloatEngine:
 
     def blocks(self, bytes_per_row: int, converted_per_row: int = 0) -> list[slice]:
         """Cut the rows so that ``bytes_per_row`` of work space each stay in the cache, and converted rows few."""
-        most = min(BLOCK_BYTES // bytes_per_row, self.converted_bytes // max(1, converted_per_row))
+        most = min(self.block_bytes // bytes_per_row, self.converted_bytes // max(1, converted_per_row))
         most = min(max(256, most), LARGEST_INTEGER_SUM)
         count = -(-self.X.shape[0] // most)
         if count > 1:
@@ -214,7 +222,20 @@ class FloatEngine:
 
     def rows(self, index: slice | Array, dtype: Any) -> Array:
         """Return the raw rows (n, P) at ``index`` in ``dtype``."""
-        return self.xp.astype(self.X[index], dtype)
+        index = index if isinstance(index, slice) else self.array(index)
+        return self.xp.astype(self.X[index], dtype, copy=False)
+
+    def operand(self, W: Array, grade: Grade) -> Array:
+        """Return weights (C, P) float64 as `product` takes them: rounded, or in pieces below each other."""
+        return self.xp.astype(W, getattr(self.xp, str(grade.precision)))
+
+    def product(self, A: Array, B: Array) -> Array:
+        """Return A @ B."""
+        return A @ B
+
+    def join(self, Z: Array, columns: int) -> Array:
+        """Return (n, C) from products (n, pieces * C) with the pieces of ``columns`` C numbers."""
+        return Z if Z.shape[1] == columns else self.xp.sum(Z.reshape(Z.shape[0], -1, columns), axis=1)
 
     def loss_and_gradient(self, theta: Array, fold: Array, grade: Grade) -> tuple[Array, Array]:
         """Return the summed losses (A,) and their gradients (A, K, P + 1), without the penalty.
@@ -226,17 +247,16 @@ class FloatEngine:
         grade : one of ``grades``.
         """
         xp, P = self.xp, self.X.shape[1]
-        dtype = getattr(xp, str(grade.precision))
         W, bias = self.columns(theta)
-        W = xp.astype(W, dtype)
+        W = self.operand(W, grade)
 
         def block(index: slice) -> tuple[Array, Array, Array]:
-            X = self.rows(index, dtype)
-            loss, D, total = self.residual(X @ W.T, bias, index, theta.shape[:2], fold)
-            return loss, xp.astype(D.T @ X, xp.float64), total
+            X = self.rows(index, W.dtype)
+            loss, D, total = self.residual(self.product(X, W.T), bias, index, theta.shape[:2], fold)
+            return loss, xp.astype(self.product(D.T, X), xp.float64), total
 
         value, gradient, total = self.total(block, self.blocks(W.shape[0] * 8, P * W.dtype.itemsize))
-        edge = total[:, None][:, : self.width - P]
+        gradient, edge = self.join(gradient.T, bias.shape[0]).T, total[:, None][:, : self.width - P]
         return value, self.by_problem(xp.concat([gradient * self.samples.scale, edge], axis=1), theta.shape)
 
     def columns(self, theta: Array) -> tuple[Array, Array]:
@@ -248,14 +268,15 @@ class FloatEngine:
     def by_problem(self, columns: Array, shape: tuple[int, int, int]) -> Array:
         """Return what belongs to the columns (C, P + 1) as (A, K, P + 1)."""
         A, K, width = shape
-        return self.xp.moveaxis(columns.reshape(K, A, width), 0, 1)
+        moved = self.xp.moveaxis(columns.reshape(K, A, width), 0, 1)
+        return moved.reshape(A, -1).reshape(shape)  # so in memory, too: inner products copy what is not
 
     def residual(self, Z: Array, bias: Array, index: slice, shape: tuple[int, int], fold: Array) -> tuple:
         """Return loss (A,), residual (n, C) in the dtype of ``Z`` and its sum over the rows (C,)."""
         xp = self.xp
         A, K = shape
         logits = xp.moveaxis((xp.astype(Z, xp.float64) + bias).reshape(-1, K, A), 1, 2)
-        weight = self.weight[index][:, fold]
+        weight = self.weight[index][:, self.constant(fold)]
         loss, D = value_and_residual(xp, logits, self.onehot(index), weight, self.samples.loss)
         D = xp.moveaxis(D, 2, 1).reshape(Z.shape)
         return loss, xp.astype(D, Z.dtype), xp.sum(D, axis=0)
@@ -268,10 +289,13 @@ class FloatEngine:
     def project(self, V: Array) -> Array:
         """Return the samples, scaled, times ``V`` (P + 1, Q), as (n, Q) float32."""
         xp = self.xp
-        W, bias = (xp.astype(part, xp.float32) for part in self.columns(V.T[None]))
-        blocks = self.blocks(W.shape[0] * 8, W.shape[1] * W.dtype.itemsize)
-        parts = self.map(lambda index: self.rows(index, xp.float32) @ W.T + bias, blocks)
-        return xp.concat(list(parts))
+        W, bias = self.columns(V.T[None])
+        W, bias = self.operand(W, self.projection), xp.astype(bias, xp.float32)
+
+        def block(index: slice) -> Array:
+            return self.join(self.product(self.rows(index, W.dtype), W.T), bias.shape[0]) + bias
+
+        return xp.concat(list(self.map(block, self.blocks(W.shape[0] * 8, W.shape[1] * W.dtype.itemsize))))
 
     def candidates(self, V: Array) -> Candidates:
         """Return the samples in the coordinates ``V`` (P + 1, Q)."""
@@ -294,5 +318,9 @@ class FloatEngine:
         return X - mean, mean
 
     def inverse(self, matrix: Array) -> Array:
-        """Return the inverse of a symmetric positive definite matrix."""
+        """Return the inverse of a symmetric positive definite matrix, or of each in a stack."""
         return self.xp.linalg.inv(matrix)
+
+    def batches(self, jobs: list[tuple[Array, ...]]) -> Iterable[tuple[Array, ...]]:
+        """Return the arguments of jobs that are alike, those of as many stacked as this engine does at once."""
+        return jobs

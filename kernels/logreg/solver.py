@@ -14,6 +14,9 @@ rounding, by the slope (Hager and Zhang, "A new conjugate gradient method with g
 descent", 2005, section 3). Passes begin at the engine's
 coarsest grade. A problem whose gradient comes near what that grade can see, whose search fails or
 that seems done goes on at a finer one, and none is called done before the last, which is float64.
+
+On a device the passes are queued, and nothing in them asks for a number: the iteration looks at its state
+only every few passes, at whose end a problem may have taken a few steps more than it had to.
 """
 
 from __future__ import annotations
@@ -80,9 +83,9 @@ class Objective:
 
     def __call__(self, theta: Array, who: np.ndarray, grade: int) -> tuple[Array, Array]:
         """Return values (A,) and gradients (A, K, P + 1) of the problems ``who`` at ``theta``."""
-        xp = self.engine.xp
+        xp, at = self.engine.xp, self.engine.constant(who)
         value, gradient = self.rows.loss_and_gradient(theta, self.fold[who], self.engine.grades[grade])
-        total, ridge = self.total[who], self.ridge[who][:, None, :]
+        total, ridge = self.total[at], self.ridge[at][:, None, :]
         penalty = 0.5 * xp.sum(ridge * theta**2, axis=(1, 2))
         return value / total + penalty, gradient / total[:, None, None] + ridge * theta
 
@@ -134,11 +137,14 @@ class State:
     changes: list[Array]
     curvatures: list[Array]
 
-    def keep(self, index: np.ndarray) -> None:
-        """Drop the problems that are not in ``index``."""
+    def keep(self, engine: FloatEngine, index: np.ndarray) -> None:
+        """Go on with the problems ``index`` of the batch only, in this order."""
+        self.who, self.grade = self.who[index], self.grade[index]
+        at = engine.constant(index)
         for name, values in vars(self).items():
-            kept = [pair[index] for pair in values] if isinstance(values, list) else values[index]
-            setattr(self, name, kept)
+            if name not in ("who", "grade"):
+                kept = [pair[at] for pair in values] if isinstance(values, list) else values[at]
+                setattr(self, name, kept)
 
 
 def minimize(
@@ -157,7 +163,8 @@ def minimize(
     theta : (M, K, P + 1) float64 on the engine's device, where to start.
     tol : bound on max |gradient| of each mean objective.
     max_iter : accepted steps a problem may take.
-    callback : called after every pass as ``callback(passes, problems left, largest gradient)``.
+    callback : called after every pass, on a device after every few, as
+        ``callback(passes, problems left, largest gradient)``.
 
     Returns
     -------
@@ -168,27 +175,28 @@ def minimize(
     state = start(objective, theta)
     passes, refresh_at = 1, FIRST_REFRESH
     while True:
-        settle(objective, state, solution, tol, max_iter)
-        if not state.who.size:
-            return solution
-        if callback is not None:
-            callback(passes, solution.left, float(grad_norm(engine, state.gradient).max()))
+        if (passes - 1) % engine.look_every == 0:
+            norm = settle(objective, state, solution, tol, max_iter)
+            if not norm.size:
+                return solution
+            if callback is not None:
+                callback(passes, solution.left, float(norm.max()))
         refresh = passes >= refresh_at
         if refresh:
             refresh_at = passes * REFRESH_GROWTH
-            fold, ridge = objective.fold[state.who], objective.ridge[state.who]
+            fold, ridge = objective.fold[state.who], objective.ridge[engine.constant(state.who)]
             state.metric = metric_at(engine, state.metric.basis, state.theta, fold, ridge)
             part(objective, state, state.who >= objective.head.size)
             aim(engine, state, state.n_iter >= 0)
-        advance(objective, state)
+        advance(objective, state, max_iter)
         passes += 1
 
 
 def start(objective: Objective, theta: Array) -> State:
     """Return the state before the first step: evaluated at ``theta``, aimed along the first metric."""
     engine, (who, first) = objective.engine, np.unique(objective.head, return_index=True)
-    xp, theta = engine.xp, theta[first]
-    metric = first_metric(engine, objective.fold[who], objective.ridge[who])
+    xp, theta = engine.xp, theta[engine.constant(first)]
+    metric = first_metric(engine, objective.fold[who], objective.ridge[engine.constant(who)])
     value, gradient = objective(theta, who, grade=0)
     state = State(
         who, np.zeros(who.size, np.int64), xp.zeros_like(value), theta, value, gradient,
@@ -198,17 +206,17 @@ def start(objective: Objective, theta: Array) -> State:
     return state
 
 
-def advance(objective: Objective, state: State) -> None:
+def advance(objective: Objective, state: State, max_iter: int) -> None:
     """Evaluate every problem's trial point; accept it and aim anew, or shorten the step."""
-    xp = objective.engine.xp
+    engine, xp = objective.engine, objective.engine.xp
     trial = state.theta + state.step[:, None, None] * state.direction
     value, gradient = evaluate(objective, state, trial)
     slope = dot(xp, gradient, state.direction)
     change = value - state.value
     armijo = change <= ARMIJO * state.step * state.slope
-    noise = objective.engine.array(np.array([grade.noise for grade in objective.engine.grades])[state.grade])
+    noise = engine.constant(np.array([grade.noise for grade in engine.grades])[state.grade])
     flat = (change <= noise * xp.abs(state.value)) & (xp.abs(slope) <= -0.8 * state.slope)
-    accepted = armijo | flat
+    accepted = (armijo | flat) & (state.n_iter < max_iter)
     state.steps.append(trial - state.theta)
     state.changes.append(gradient - state.gradient)
     product = dot(xp, state.steps[-1], state.changes[-1])
@@ -216,15 +224,14 @@ def advance(objective: Objective, state: State) -> None:
     for pairs in (state.steps, state.changes, state.curvatures):
         del pairs[:-HISTORY]
     interpolated = -state.slope * state.step**2 / (2.0 * (change - state.slope * state.step))
-    shorter = xp.clip(
-        xp.where(xp.isfinite(interpolated), interpolated, 0.0), 0.1 * state.step, 0.5 * state.step
-    )
+    shorter = xp.where(xp.isfinite(interpolated), interpolated, 0.0)
+    shorter = xp.minimum(xp.maximum(shorter, 0.1 * state.step), 0.5 * state.step)
     state.theta = xp.where(accepted[:, None, None], trial, state.theta)
     state.gradient = xp.where(accepted[:, None, None], gradient, state.gradient)
     state.value = xp.where(accepted, value, state.value)
     state.step = xp.where(accepted, 1.0, shorter)
     state.n_iter = state.n_iter + accepted
-    aim(objective.engine, state, accepted)
+    aim(engine, state, accepted)
 
 
 def part(objective: Objective, state: State, which: np.ndarray) -> None:
@@ -232,14 +239,15 @@ def part(objective: Objective, state: State, which: np.ndarray) -> None:
 
     All that is known of a head is known of them: another ridge adds its share to values, gradients and changes.
     """
-    xp, others, rows = objective.engine.xp, np.flatnonzero(~which), np.flatnonzero(which)
+    engine, others, rows = objective.engine, np.flatnonzero(~which), np.flatnonzero(which)
     if not rows.size:
         return
+    xp, ridge = engine.xp, objective.ridge
     members = [np.flatnonzero(objective.head == head) for head in state.who[rows]]
     source = np.concatenate([others, np.repeat(rows, [m.size for m in members])])
     who = np.concatenate([state.who[others], *members])
-    shift = (objective.ridge[who] - objective.ridge[state.who[source]])[:, None]
-    state.keep(source)
+    shift = (ridge[engine.constant(who)] - ridge[engine.constant(state.who[source])])[:, None]
+    state.keep(engine, source)
     state.who, state.step = who, xp.ones_like(state.step)
     state.value = state.value + 0.5 * xp.sum(shift * state.theta**2, axis=(1, 2))
     state.gradient = state.gradient + shift * state.theta
@@ -259,7 +267,8 @@ def evaluate(objective: Objective, state: State, theta: Array) -> tuple[Array, A
     value, gradient = state.value + 0, 0 * theta
     for grade in grades:
         index = np.flatnonzero(state.grade == grade)
-        value[index], gradient[index] = objective(theta[index], state.who[index], grade)
+        at = objective.engine.constant(index)
+        value[at], gradient[at] = objective(theta[at], state.who[index], grade)
     return value, gradient
 
 
@@ -279,20 +288,24 @@ def aim(engine: FloatEngine, state: State, which: Array) -> None:
         z = z * xp.where(measured > 0, 1.0 / xp.where(measured > 0, measured, 1.0), 1.0)[:, None, None]
     for s, y, rho in zip(state.steps, state.changes, state.curvatures, strict=True):
         z = z + (weights.pop() - rho * dot(xp, y, z))[:, None, None] * s
-    uphill = which & (dot(xp, state.gradient, z) <= 0)
-    if bool(xp.any(uphill)):  # float32 lost the small eigenvalues of a block; a diagonal has none to lose
+    uphill = which & ~(dot(xp, state.gradient, z) > 0)
+    # float32 lost the small eigenvalues of a block; a diagonal has none to lose. To ask would wait for a device.
+    if engine.look_every > 1 or bool(xp.any(uphill)):
         downhill = replace(state.metric, leading=None).times(engine, state.gradient[:, None])
         z = xp.where(uphill[:, None, None], downhill[:, 0], z)
     state.direction = xp.where(which[:, None, None], -z, state.direction)
     state.slope = xp.where(which, dot(xp, state.gradient, state.direction), state.slope)
 
 
-def settle(objective: Objective, state: State, solution: Solution, tol: float, max_iter: int) -> None:
-    """Raise the grade of problems that need it; move those that are done into ``solution``, aim the others anew."""
+def settle(objective: Objective, state: State, solution: Solution, tol: float, max_iter: int) -> np.ndarray:
+    """Raise the grade of problems that need it; move those that are done into ``solution``, aim the others anew.
+
+    Returns the largest gradients of those that are left.
+    """
     engine, last = objective.engine, len(objective.engine.grades) - 1
-    norm = engine.to_host(grad_norm(engine, state.gradient))
-    stalled = engine.to_host(state.step) < SHORTEST_STEP
-    spent = engine.to_host(state.n_iter) >= max_iter
+    seen = engine.xp.stack([grad_norm(engine, state.gradient), state.step, state.n_iter])
+    norm, step, n_iter = engine.to_host(seen)
+    stalled, spent = step < SHORTEST_STEP, n_iter >= max_iter
     floor = np.array([grade.floor for grade in engine.grades])[state.grade]
     finished = (norm <= tol) | spent
     ripe = finished | stalled | (norm <= floor)
@@ -305,30 +318,32 @@ def settle(objective: Objective, state: State, solution: Solution, tol: float, m
     if rising.size:
         state.grade[rising] = np.where(finished[rising], last, state.grade[rising] + 1)
         look_again(objective, state, rising)
-        norm[rising] = engine.to_host(grad_norm(engine, state.gradient[rising]))
+        norm[rising] = engine.to_host(grad_norm(engine, state.gradient))[rising]
         stalled[rising] = False
     done = np.flatnonzero(((norm <= tol) | spent | stalled) & (state.grade == last))
     for a in done:
         ending = Status.CONVERGED if norm[a] <= tol else Status.MAX_ITER if spent[a] else Status.STALLED
         solution.status[state.who[a]] = ending
-    who = state.who[done]
-    solution.theta[who] = engine.to_host(state.theta[done])
-    solution.value[who] = engine.to_host(state.value[done])
-    solution.grad_norm[who] = norm[done]
-    solution.n_iter[who] = engine.to_host(state.n_iter[done])
     left, anew = np.setdiff1d(np.arange(state.who.size), done), np.zeros(state.who.size, bool)
     anew[rising] = True
-    state.keep(left)
+    if done.size:
+        who, at = state.who[done], engine.constant(done)
+        solution.theta[who] = engine.to_host(state.theta[at])
+        solution.value[who] = engine.to_host(state.value[at])
+        solution.grad_norm[who], solution.n_iter[who] = norm[done], n_iter[done]
+        state.keep(engine, left)
     if anew[left].any():
         aim(engine, state, engine.array(anew[left]))
+    return norm[left]
 
 
 def look_again(objective: Objective, state: State, index: np.ndarray) -> None:
     """Evaluate the problems ``index`` where they are, at their new grade."""
     for grade in np.unique(state.grade[index]):
         which = index[state.grade[index] == grade]
-        state.value[which], state.gradient[which] = objective(state.theta[which], state.who[which], grade)
-        state.step[which] = 1.0
+        at = objective.engine.constant(which)
+        state.value[at], state.gradient[at] = objective(state.theta[at], state.who[which], grade)
+        state.step[at] = 1.0
 
 
 def inverse(xp, values: Array, useful: Array) -> Array:

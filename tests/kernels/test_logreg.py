@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
 
 from kernels import BackendError, PathSolution, Status, available_backends, fit_path
-from kernels.backends import is_available
+from kernels.backends import is_available, torch_has_cuda
 from kernels.logreg import path
 from tests.kernels.logreg_reference import (
     ITERATION_UNIT,
@@ -176,6 +176,8 @@ def test_a_rate_alone_is_the_rate_in_company(data, pixels, kind, backend):
 def test_exact_products_give_the_same_rate_in_company_to_the_last_digits(pixels):
     from kernels.logreg.on_torch import integer_products_are_exact
 
+    if torch_has_cuda():
+        pytest.skip("PyTorch multiplies on the GPU here")
     if not integer_products_are_exact():
         pytest.skip("no exact integer products: this processor has neither VNNI nor AMX")
     X, y = pixels
@@ -254,7 +256,8 @@ def test_the_callback_sees_every_pass(data, backend):
     calls: list[tuple[int, int, float]] = []
     solution = fit_path(X, y, RATES, backend=backend, callback=lambda *call: calls.append(call))
     passes, left, norms = map(list, zip(*calls, strict=True))
-    assert passes == list(range(1, len(passes) + 1)) and len(passes) >= solution.n_iter.max()
+    every = 4 if backend == "torch" and torch_has_cuda() else 1
+    assert passes == list(range(1, passes[-1] + 1, every)) and passes[-1] + every > solution.n_iter.max()
     assert left[0] == len(RATES) and left == sorted(left, reverse=True) and min(left) >= 1
     start = value_and_gradient(X, y, np.zeros((3, X.shape[1])), np.zeros(3), RATES[0])[1]
     assert norms[0] == pytest.approx(start, rel=1e-2) and norms[-1] < norms[0] / 100
@@ -264,13 +267,13 @@ def test_the_callback_sees_every_pass(data, backend):
 def test_an_interrupt_returns_at_once(data, backend):
     def interrupt(passes: int, *_: object) -> None:
         seen.append(passes)
-        if passes == 3:
+        if len(seen) == 3:
             raise KeyboardInterrupt
 
     seen: list[int] = []
     with pytest.raises(KeyboardInterrupt):
         fit_path(*data, RATES, tol=TIGHT, backend=backend, callback=interrupt)
-    assert seen == [1, 2, 3]
+    assert len(seen) == 3
 
 
 @pytest.mark.parametrize("name", [name for name in available_backends() if not is_available(name)])

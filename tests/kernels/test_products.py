@@ -92,11 +92,12 @@ def passes(engine, reference, theta: np.ndarray, fold: np.ndarray):
     """Yield of each grade its unit and the errors of loss and gradient relative to the sums' sizes."""
     exact, gradient = reference.loss_and_gradient(theta, fold, reference.grades[-1])
     for grade in engine.grades:
-        unit = (
-            {"float32": FLOAT32, "float64": FLOAT64}[grade.precision]
-            if isinstance(grade.precision, str)
-            else 0.5 / largest_fixed_point(grade.precision)
-        )
+        if isinstance(grade.precision, str):
+            unit = {"float32": FLOAT32, "float64": FLOAT64}[grade.precision]
+        elif engine.X.dtype == np.uint8:
+            unit = 0.5 / largest_fixed_point(grade.precision)
+        else:  # bfloat16: a piece is 8 bits, and the last bit of a number may be lost to each of the float32 sums
+            unit = 0.5 ** (8 * grade.precision)
         value, found = one_pass(engine, theta, fold, grade)
         yield grade, unit, np.abs(value - exact), np.abs(found - gradient)
 
@@ -146,9 +147,10 @@ def engines(data: Samples):
 
     yield on_numba.Engine(data)
     if is_available("torch"):
-        from kernels.logreg import on_torch
+        from kernels.logreg import on_torch, on_torch_cuda
 
-        yield on_torch.CudaEngine(data, device="cpu")
+        yield on_torch_cuda.FloatsEngine(data, device="cpu")
+        yield on_torch_cuda.BytesEngine(data, device="cpu")
         if on_torch.integer_products_are_exact():
             yield on_torch.IntegerEngine(data)
 
@@ -168,15 +170,13 @@ def test_digits_are_float64_and_float32_grade(torch_engine):
 
 
 def test_blocks_of_rows_add_up_to_the_whole(monkeypatch):
-    from kernels.logreg import products
-
     rng = np.random.default_rng(0)
     data = samples(rng.integers(0, 256, (2000, 20), dtype=np.uint8))
     theta = rng.normal(size=(2, 3, 21))
     fold = np.array([0, 1])
     for engine in engines(data):
         whole = one_pass(engine, theta, fold, engine.grades[-1])
-        monkeypatch.setattr(products, "BLOCK_BYTES", 1)
+        monkeypatch.setattr(type(engine), "block_bytes", 1)
         blocks = engine.blocks(1)
         assert len(blocks) > 4 and sum(len(range(2000)[block]) for block in blocks) == 2000
         parts = one_pass(engine, theta, fold, engine.grades[-1])
@@ -187,7 +187,7 @@ def test_blocks_of_rows_add_up_to_the_whole(monkeypatch):
 
 @pytest.mark.parametrize(
     ("n", "P"),
-    [(n, P) for n in (1, 7, 100) for P in (1, 2, 16, 33)]
+    [(n, P) for n in (1, 7, 100) for P in (1, 2, 16, 33, 128, 300)]
     + [(LARGEST_INTEGER_SUM, 3), (LARGEST_INTEGER_SUM + 1, 1), (2 * LARGEST_INTEGER_SUM + 5, 3)],
 )
 def test_the_integer_gram_matrix_is_exact(torch_engine, n, P):

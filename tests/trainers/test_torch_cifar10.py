@@ -137,14 +137,19 @@ def test_training_goes_on_in_a_second_command(train):
     assert_same(state("parts"), state("whole"))
 
 
-def test_a_killed_run_resumes_to_the_same_bits(train, cifar10_folder):
-    flags = [*FLAGS, "--data-folder", str(cifar10_folder), "--epochs"]
-    command = [sys.executable, "-m", "trainers.torch_cifar10", *flags]
+@pytest.mark.slow
+def test_the_process_that_compiles_ends_at_the_bits_of_those_that_load(project, cifar10_folder):
+    command = [sys.executable, "-m", "trainers.torch_cifar10", *FLAGS, "--data-folder", str(cifar10_folder)]
+    for out in ("compiled", "loaded"):
+        environment = {**os.environ, "NUMBA_CACHE_DIR": str(project / "numba")}
+        subprocess.run([*command, "--out", out], check=True, stdout=subprocess.DEVNULL, env=environment)
+    assert_same(state("compiled"), state("loaded"))
 
-    # The process that compiles the kernels rounds differently from all later ones, which load them: that one first.
-    for epochs, out in (("1", "first"), ("60", "whole")):
-        subprocess.run([*command, epochs, "--out", out], check=True, stdout=subprocess.DEVNULL)
-    command = [*command, "60", "--out", "killed"]
+
+def test_a_killed_run_resumes_to_the_same_bits(train, cifar10_folder):
+    train("--epochs", "60", "--out", "whole")
+    flags = [*FLAGS, "--epochs", "60", "--out", "killed", "--data-folder", str(cifar10_folder)]
+    command = [sys.executable, "-m", "trainers.torch_cifar10", *flags]
     rng = np.random.default_rng(int.from_bytes(os.urandom(4), "little"))
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as victim:
         lines = int(rng.integers(3, 100))
@@ -152,7 +157,7 @@ def test_a_killed_run_resumes_to_the_same_bits(train, cifar10_folder):
             victim.stdout.readline()
         os.kill(victim.pid, signal.SIGKILL)
     assert 0 < state("killed")["losses"].shape[1] < 3000, f"killed after {lines} lines"
-    subprocess.run([*command, "--resume"], check=True, stdout=subprocess.DEVNULL)
+    train("--epochs", "60", "--out", "killed", "--resume")
     assert_same(state("killed"), state("whole"))
 
 

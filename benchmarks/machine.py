@@ -1,0 +1,83 @@
+"""The machine block of a run: what it ran on, and an id under which its history is kept."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import re
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from kernels.backends import cpu_count
+
+LIBRARIES = (
+    "numpy", "numba", "scipy", "scikit-learn", "torch", "tensorflow-cpu", "tensorflow", "keras", "jax",
+    "cupy-cuda12x", "cupy-cuda13x", "numba-cuda", "isal", "deflate", "pytest-benchmark",
+)  # fmt: skip
+GPU_FIELDS = {
+    "name": "name", "driver_version": "driver", "memory.total": "memory_MiB",
+    "clocks.max.sm": "clock_MHz", "power.limit": "power_limit_W",
+}  # fmt: skip
+
+
+def describe(cpu: str) -> dict[str, Any]:
+    """Return the machine block, but for its ceilings; ``cpu`` is the processor's name."""
+    gpu, memory_GB = find_gpu(), _memory_gb()
+    facts = {"cpu": cpu, "cores": cpu_count(), "memory_GB": memory_GB, "gpu": gpu and gpu["name"]}
+    return {
+        "id": machine_id(facts),
+        **facts,
+        "clock_MHz": _clock_mhz(),
+        "governor": _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        "gpu": gpu,
+        "libraries": _versions(),
+    }
+
+
+def machine_id(facts: dict[str, Any]) -> str:
+    """Return a short name that machines of equal processor, cores, memory and GPU share."""
+    digest = hashlib.sha256(repr(sorted(facts.items())).encode()).hexdigest()[:6]
+    words = re.sub(r"[^a-z0-9]+", "-", f"{facts['gpu'] or facts['cpu']}".lower()).strip("-")[:32]
+    return f"{words}-{facts['cores']}c-{digest}"
+
+
+def find_gpu() -> dict[str, str] | None:
+    """Return what nvidia-smi says of the first GPU, or None where there is none."""
+    query = ["nvidia-smi", f"--query-gpu={','.join(GPU_FIELDS)}", "--format=csv,noheader,nounits"]
+    try:
+        first = subprocess.run(query, capture_output=True, text=True, check=True).stdout.splitlines()[0]
+    except (OSError, subprocess.CalledProcessError, IndexError):
+        return None
+    return dict(zip(GPU_FIELDS.values(), first.split(", "), strict=False))
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _memory_gb() -> float | None:
+    try:
+        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9)
+    except (ValueError, OSError, AttributeError):
+        return None
+
+
+def _clock_mhz() -> float | None:
+    found = re.search(r"cpu MHz\s*:\s*([\d.]+)", _read("/proc/cpuinfo") or "")
+    return float(found[1]) if found else None
+
+
+def _read(path: str) -> str | None:
+    try:
+        return Path(path).read_text().strip()
+    except OSError:
+        return None

@@ -1,0 +1,211 @@
+"""The fixture ``measure``: a case against the reference of its group, in interleaved rounds.
+
+What it finds goes into pytest-benchmark's own JSON (``stats`` of the case, ``extra_info`` for the rest),
+so that pytest-benchmark's ``compare`` reads it. The reference is a case of its group too: measured
+against itself, it shows how far two runs of the same code differ, the off-versus-off control.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from statistics import median
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks.ceilings import GPU, Trial, make
+from benchmarks.clocks import CudaClock, HostClock
+from benchmarks.interleave import rounds_of
+from benchmarks.ratios import ratio_of
+from kernels import backends
+
+ROUND_S = 2e-3  # shorter calls are repeated within a round, so that the clock's own cost is lost in it
+LEAST_CALL_S = 1e-7  # a clock may see nothing of a single shorter one
+LEAST_ROUNDS, MOST_ROUNDS = 3, 99
+BLOCK = 1 << 16  # numbers compared at a time, within a cache
+Call = Callable[[], Any]
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one call needs to do, and which ceiling of `benchmarks.ceilings` bounds it.
+
+    Attributes
+    ----------
+    moved_bytes : read plus written, each once.
+    flops : arithmetic operations.
+    ceiling : its name; its unit says whether bytes or operations are compared with it.
+    """
+
+    moved_bytes: int | None = None
+    flops: int | None = None
+    ceiling: str | None = None
+
+    def rates(self, seconds: Sequence[float]) -> dict[str, float | None]:
+        """Return bytes, operations, and both a second in the median round."""
+        typical = median(seconds)
+        return {
+            "bytes": self.moved_bytes,
+            "flops": self.flops,
+            "GB_per_s": self.moved_bytes and self.moved_bytes / typical / 1e9,
+            "GFLOP_per_s": self.flops and self.flops / typical / 1e9,
+        }
+
+    def percent(self, seconds: Sequence[float], limit: Trial, limit_s: Sequence[float]) -> float:
+        """Return what share of the ceiling's rate this is: the median over rounds in which both ran, in percent."""
+        amount = self.moved_bytes if limit.unit == "GB/s" else self.flops
+        pairs = zip(seconds, limit_s, strict=True)
+        return 100 * median((amount or 0) / mine / (limit.amount / its) for mine, its in pairs)
+
+
+class Measure:
+    """What the fixture ``measure`` is.
+
+    Parameters
+    ----------
+    benchmark : pytest-benchmark's fixture.
+    budget_s : how long to measure, for as long as that makes `LEAST_ROUNDS` to `MOST_ROUNDS` rounds.
+    ceilings : returns the names of those that were measured when the run started.
+    device : skip cases that run on another one; ``any`` for none.
+    """
+
+    def __init__(
+        self, benchmark: Any, budget_s: float, ceilings: Callable[[], Collection[str]], device: str = "any"
+    ):
+        self.benchmark, self.budget_s, self.ceilings, self.device = benchmark, budget_s, ceilings, device
+
+    def __call__(
+        self,
+        cases: Mapping[str, Call],
+        case: str,
+        *,
+        group: str,
+        error: Callable[[Any], float],
+        tolerance: float,
+        dtype: str,
+        backend: str = "",
+        device: str = "cpu",
+        work: Work = Work(),
+    ) -> None:
+        """Check ``cases[case]``, time it against the first of ``cases``, check it again, record.
+
+        Parameters
+        ----------
+        cases : calls by name; the first is the reference of all.
+        group : pytest-benchmark's group.
+        error : of a result, relative, against what float64 says, of either sign; nan for a wrong one.
+        tolerance : largest size of an error that is right.
+        dtype, backend : to show.
+        device : ``cpu``, or ``cuda`` for calls that return before they are done.
+        work : bytes, operations, ceiling.
+
+        Raises
+        ------
+        AssertionError
+            The result is wrong, before or after; then no time is recorded.
+        """
+        if self.device not in ("any", device):
+            pytest.skip(f"runs on {device}, asked for is {self.device}")
+        reference, call = next(iter(cases)), cases[case]
+        clock = CudaClock() if device == "cuda" else HostClock()
+        begun = time.perf_counter()
+        result = call()
+        first_call_s = time.perf_counter() - begun  # of a device: until the host goes on
+        check(result, error, tolerance, "before")
+        if case != reference:
+            cases[reference]()
+        calls = {"A": cases[reference], "B": call}
+        limit = self._limit(work, device)
+        if limit:
+            calls["limit"] = limit.fastest()
+        repeats = {name: repeats_of(clock.seconds(run, 1)) for name, run in calls.items()}
+        timers = {name: partial(clock.seconds, run, repeats[name][0]) for name, run in calls.items()}
+        samples = rounds_of(timers, self._rounds(sum(seconds for _, seconds in repeats.values())))
+        details = clock.details(call, repeats["B"][0])
+        found = check(call(), error, tolerance, "after")
+        ratio = ratio_of(samples["A"], samples["B"])
+        self.benchmark.group = group
+        self.benchmark.extra_info.update(
+            case=case, reference=reference, is_reference=case == reference, dtype=dtype, backend=backend,
+            device=device, error=found, first_call_s=first_call_s,
+            ratio=ratio.median, ratio_low=ratio.low, ratio_high=ratio.high,
+            **details, **work.rates(samples["B"]),
+        )  # fmt: skip
+        if limit:
+            percent = work.percent(samples["B"], limit, samples["limit"])
+            self.benchmark.extra_info.update(ceiling=self._name(work, device), percent_of_ceiling=percent)
+        self._record(samples["B"], repeats["B"][0])
+
+    def _name(self, work: Work, device: str) -> str:
+        return f"{work.ceiling}{GPU if device == 'cuda' else ''}"
+
+    def _limit(self, work: Work, device: str) -> Trial | None:
+        """What the case is compared with, if it names a ceiling that this machine has."""
+        name = self._name(work, device)
+        return make(name) if work.ceiling and name in self.ceilings() else None
+
+    def _rounds(self, turn_s: float) -> int:
+        return min(max(int(self.budget_s / turn_s), LEAST_ROUNDS), MOST_ROUNDS)
+
+    def _record(self, seconds: list[float], iterations: int) -> None:
+        """Hand the rounds to pytest-benchmark, whose own loops cannot interleave two calls."""
+        self.benchmark._mode = "measure"
+        stats = self.benchmark._make_stats(iterations)
+        for value in seconds:
+            stats.update(value * iterations)
+
+
+def check(result: Any, error: Callable[[Any], float], tolerance: float, when: str) -> float:
+    """Return the size of a result's error; raise AssertionError where it is above ``tolerance``, or nan."""
+    found = abs(float(error(result)))
+    assert found <= tolerance, (
+        f"wrong result {when} timing: its error is {found:.1e}, {tolerance:.1e} is allowed; no time is recorded"
+    )
+    return found
+
+
+def repeats_of(seconds: float) -> tuple[int, float]:
+    """Return how many calls of so many seconds make a round, and the seconds of a round."""
+    seconds = max(seconds, LEAST_CALL_S)
+    count = math.ceil(ROUND_S / seconds)
+    return count, count * seconds
+
+
+def against(expected: np.ndarray) -> Callable[[Any], float]:
+    """Return what measures a result's error: the largest difference, relative to the largest of ``expected``."""
+    scale = float(np.abs(expected).max()) or 1.0
+
+    def error(result: Any) -> float:
+        found = to_numpy(result)
+        if found.shape != expected.shape:
+            return math.inf
+        flat, right = found.reshape(-1), expected.reshape(-1)
+        blocks = (slice(first, first + BLOCK) for first in range(0, right.size, BLOCK))
+        largest = [np.abs(np.subtract(flat[b], right[b], dtype=np.float64)).max() for b in blocks]
+        return float(np.max(largest)) / scale  # NumPy's, for Python's drops a nan
+
+    return error
+
+
+def to_numpy(array: Any) -> np.ndarray:
+    """Return an array of any library on the host."""
+    if hasattr(array, "detach"):
+        array = array.detach().cpu()
+    return array.get() if hasattr(array, "get") else np.asarray(array)
+
+
+def need(backend: str) -> None:
+    """Skip where a back end is absent, with its reason."""
+    if not backends.is_available(backend):
+        pytest.skip(f"{backend}: {backends.available_backends()[backend]}")
+
+
+def device_of(backend: str) -> str:
+    """Return where a back end computes here: ``cpu`` or ``cuda``."""
+    on_gpu = backend in ("cupy", "numba-cuda") or (backend == "torch" and backends.torch_has_cuda())
+    return "cuda" if on_gpu else "cpu"

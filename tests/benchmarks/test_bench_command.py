@@ -1,0 +1,248 @@
+"""The commands ``papershell bench run|compare|report|check``: what they print, write and exit with."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import records, runner
+from benchmarks.records import append, benchmarks_of, read_run, write_run
+from kernels.backends import has_cuda
+from orchestration.cli import main
+from tests.benchmarks.runs import CASES, commit_id, make_run
+
+Bench = Callable[..., tuple[int, str, str]]
+MACHINE = "amd-epyc-2c-3f2a9c"
+WITHOUT_ISAL = [case for case in CASES if case.case != "isal"]
+PLANTED, KEY = "numba, out=", "test_kernels.py::test_normalize_float32[numba, out=]"
+ROOT = runner.FOLDER.parent
+WRONG = """
+def test_wrong(measure):
+    measure({"three": lambda: 3}, "three", group="numbers", error=float, tolerance=0, dtype="")
+
+
+def test_right(measure):
+    measure({"zero": lambda: 0}, "zero", group="numbers", error=float, tolerance=0, dtype="")
+"""
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Bench:
+    """Run the command in an empty folder; return its exit code, stdout and stderr."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*words: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as ended:
+            main(["bench", *map(str, words)])
+        return (ended.value.code or 0, *capfd.readouterr())  # type: ignore[return-value]
+
+    return call
+
+
+@pytest.fixture
+def history(tmp_path: Path) -> Path:
+    """A folder with six unchanged runs."""
+    for index in range(6):
+        append(tmp_path / "history", make_run(index))
+    return tmp_path / "history"
+
+
+def recorded(path: Path, **options: Any) -> Path:
+    """Write a made-up run and return its file."""
+    write_run(path, make_run(9, **options))
+    return path
+
+
+def sentence(text: str) -> str:
+    """Return the error, which is one sentence."""
+    assert text.startswith("error: ") and text.count("\n") == 1
+    return text
+
+
+def test_run_measures_real_kernels_and_appends_to_the_history(suites: Path, bench: Bench) -> None:
+    (suites / "test_solver.py").symlink_to(ROOT / "benchmarks" / "test_solver.py")
+    (suites / "conftest.py").write_text("from benchmarks.conftest import *\n")
+    code, out, _ = bench("run", "--smoke", "--select", "test_digits", "--history", "history")
+    assert code == 0 and "wrote outputs/bench.json" in out
+    run = read_run(Path("outputs/bench.json"))
+    assert {*benchmarks_of(run)} == {
+        "test_solver.py::test_digits[scikit-learn lbfgs]",
+        "test_solver.py::test_digits[fit_path]",
+    }
+    for benchmark in run["benchmarks"]:
+        assert benchmark["extra_info"]["case"] in out and f"{benchmark['extra_info']['ratio']:.3g}" in out
+    (kept,) = Path("history", records.machine_of(run)).iterdir()
+    assert read_run(kept) == records.without_rounds(run) and kept.name in out
+    code, out, _ = bench("check", "--baseline", "history")
+    assert code == 0 and "nothing to compare with" in out
+    code, out, _ = bench("report", "--history", "history")
+    assert code == 0 and "fit_path" in Path("outputs/bench.html").read_text()
+
+
+def test_a_failing_check_shows_the_others_and_exits_with_1(suites: Path, bench: Bench) -> None:
+    (suites / "test_numbers.py").write_text(WRONG)
+    code, out, err = bench("run", "--smoke", "--history", "history")
+    assert code == 1 and "no time is recorded for it; what was measured is in outputs/bench.json" in sentence(
+        err
+    )
+    table = out[out.rindex("times as fast as the reference") :]
+    assert "zero" in table and "three" not in table and "wrong result before timing" in out
+    assert not Path("history").exists()
+
+
+@pytest.mark.parametrize(
+    ("select", "said"),
+    [("no_such_name", "nothing was measured"), ("a b", "does not understand the selection")],
+)
+def test_a_selection_of_nothing_is_one_sentence(suites: Path, bench: Bench, select: str, said: str) -> None:
+    (suites / "test_numbers.py").write_text(WRONG)
+    code, _, err = bench("run", "--smoke", "--select", select)
+    assert code == 1 and said in err.splitlines()[-1] and not Path("outputs/bench.json").exists()
+
+
+@pytest.mark.skipif(has_cuda(), reason="there is a GPU")
+def test_a_gpu_asked_for_and_absent_is_one_sentence(bench: Bench) -> None:
+    before = recorded(Path("outputs/bench.json"))
+    code, out, err = bench("run", "--smoke", "--device", "cuda")
+    assert code == 1 and out == "" and "no CUDA device here" in sentence(err)
+    assert before.exists()  # nothing was measured that could take its place
+
+
+@pytest.mark.parametrize("command", [("check",), ("report",), ("compare", "outputs/bench.json")])
+def test_a_run_that_is_not_there_is_one_sentence(bench: Bench, command: tuple[str, ...]) -> None:
+    code, out, err = bench(*command, *["none.json"] * (command != ("check",)))
+    assert code == 1 and out == "" and "No such file" in sentence(err)
+
+
+def test_check_passes_an_unchanged_run(bench: Bench, history: Path) -> None:
+    code, out, err = bench("check", recorded(Path("run.json")), "--baseline", history, "--no-confirm")
+    assert (code, err) == (0, "") and f"{len(CASES)} as before, against 6 runs" in out and "slower" not in out
+
+
+def test_check_says_which_how_much_how_sure_and_since_when(bench: Bench, history: Path) -> None:
+    run = recorded(Path("run.json"), slowdown={PLANTED: 1.3, "fused": 0.5})
+    code, out, _ = bench("check", run, "--baseline", history, "--no-confirm")
+    assert code == 1
+    line, faster = (next(x for x in out.splitlines() if name in x) for name in (KEY, "[fused]"))
+    numbers = [float(word) for word in line.split(" slower ")[1].replace("%", "").split()[:3]]
+    assert numbers[0] == pytest.approx(30, abs=4) and 0 < numbers[1] < 10 and numbers[2] > 99
+    assert f"{commit_id(5)[:10]}..{commit_id(9)[:10]}" in line and " faster " in faster
+    assert f"{len(CASES) - 2} as before" in out
+
+
+def test_check_names_what_is_new_vanished_undecided_or_no_run(bench: Bench, tmp_path: Path) -> None:
+    history = tmp_path / "history"
+    for index in range(2):
+        append(history, make_run(index, cases=CASES[:-1]))
+    (history / MACHINE / "cut.json").write_text("{")
+    write_run(history / MACHINE / "other.json", make_run(3, machine="another-one"))
+    run = recorded(Path("run.json"), cases=WITHOUT_ISAL)
+    code, out, _ = bench("check", run, "--baseline", history)
+    assert code == 0 and f"{len(CASES) - 2} benchmarks have too few runs" in out
+    assert "new: test_kernels.py::test_byte_order_1000_labels[byteswap in place]" in out
+    assert "vanished: test_kernels.py::test_decode_MNIST[isal]" in out
+    assert out.count("note: ") == 2 and "cut.json" in out and "measured on another-one" in out
+
+
+def test_runs_of_later_nights_are_no_baseline(bench: Bench, history: Path) -> None:
+    write_run(Path("run.json"), make_run(0))
+    code, out, _ = bench("check", "run.json", "--baseline", history)
+    assert code == 0 and f"holds no earlier runs of {MACHINE}" in out
+
+
+def test_the_first_night_of_a_machine_passes(bench: Bench, history: Path) -> None:
+    code, out, err = bench("check", recorded(Path("run.json"), machine="new-one"), "--baseline", history)
+    assert (code, err) == (0, "") and "holds no earlier runs of new-one" in out
+
+
+def test_a_baseline_that_is_no_folder_is_one_sentence(bench: Bench) -> None:
+    code, out, err = bench("check", recorded(Path("run.json")), "--baseline", "absent")
+    assert code == 1 and out == "" and "absent: no such folder" in sentence(err)
+
+
+AGAIN = """
+import time
+import pytest
+
+SECONDS = {{"X / 255.0": 2e-3, "numba, out=": {seconds}}}
+
+
+@pytest.mark.parametrize("case", SECONDS)
+def test_normalize_float32(measure, case):
+    calls = {{name: lambda s=s: time.sleep(s) for name, s in SECONDS.items()}}
+    measure(calls, case, group="normalize, float32", error=lambda _: 0, tolerance=0, dtype="")
+"""
+
+
+def here(run: dict[str, Any], machine: dict[str, Any], ratio: float) -> dict[str, Any]:
+    """Return a run as of this machine, in which the planted case has about this ratio."""
+    run["machine_info"]["papershell"]["id"] = machine["id"]
+    shares = {"ratio": ratio, "ratio_low": ratio * 0.99, "ratio_high": ratio * 1.01}
+    for benchmark in run["benchmarks"]:
+        if benchmark["extra_info"]["case"] == PLANTED:
+            benchmark["extra_info"] |= shares
+    return run
+
+
+def test_check_confirms_by_measuring_that_case_again(suites: Path, bench: Bench) -> None:
+    """Sleeps make ratios of about 1/8, as in the run that is judged, and 1/2, as in the history."""
+    (suites / "test_kernels.py").write_text(AGAIN.format(seconds=16e-3))
+    measured = runner.run_suites(Path("first.json"), select="X", budget_s=0.05, quiet=True)
+    machine = measured["machine_info"]["papershell"]
+    for index in range(5):
+        append(Path("history"), here(make_run(index), machine, 0.5 * (1 + 0.02 * index)))
+    write_run(Path("run.json"), here(make_run(9), machine, 1 / 8))
+    code, out, err = bench("check", "run.json", "--baseline", "history")
+    assert (code, err) == (1, "") and KEY in out
+    (suites / "test_kernels.py").write_text(AGAIN.format(seconds=4e-3))
+    code, out, err = bench("check", "run.json", "--baseline", "history")
+    assert (code, err) == (0, "") and KEY not in out
+
+
+def test_another_machine_cannot_confirm(suites: Path, bench: Bench, history: Path) -> None:
+    (suites / "test_kernels.py").write_text(AGAIN.format(seconds=4e-3))
+    run = recorded(Path("run.json"), slowdown={PLANTED: 1.3})
+    code, out, err = bench("check", run, "--baseline", history)
+    assert code == 1 and out == "" and f"the run is of {MACHINE}, this is " in sentence(err)
+    assert "--no-confirm" in err
+
+
+def test_compare_shows_both_ratios_and_what_came_and_went(bench: Bench) -> None:
+    before, after = Path("before.json"), Path("after.json")
+    write_run(before, make_run(1))
+    write_run(after, make_run(2, cases=WITHOUT_ISAL, slowdown={PLANTED: 1.3}))
+    code, out, _ = bench("compare", before, after)
+    line = next(x for x in out.splitlines() if KEY in x)
+    assert code == 0 and float(line.split()[-2]) == pytest.approx(30, abs=4)
+    assert "[X / 255.0]" not in out  # a reference has no ratio to itself that could change
+    assert (
+        "vanished: test_kernels.py::test_decode_MNIST[isal]" in out and "only the ratios compare" not in out
+    )
+
+
+def test_compare_says_that_machines_differ(bench: Bench) -> None:
+    write_run(Path("other.json"), make_run(2, machine="another-one"))
+    code, out, _ = bench("compare", recorded(Path("run.json")), "other.json")
+    assert code == 0 and "other.json on another-one: only the ratios compare" in out
+
+
+def test_report_needs_no_history(bench: Bench) -> None:
+    recorded(Path("outputs/bench.json"))
+    code, out, _ = bench("report", "--output", "pages/bench.html")
+    assert code == 0 and "wrote pages/bench.html" in out
+    assert Path("pages/bench.html").read_text().startswith("<!")
+
+
+def test_help_imports_no_benchmark() -> None:
+    script = (
+        "import sys; from orchestration.cli import main\n"
+        "try: main(['bench', '--help'])\n"
+        "finally: print([name for name in sys.modules if name.startswith(('benchmarks', 'numpy', 'pytest'))])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0 and "compare" in done.stdout and done.stdout.splitlines()[-1] == "[]"

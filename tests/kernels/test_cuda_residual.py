@@ -1,0 +1,119 @@
+"""The fused CUDA residual, run on the host against the formulas, and compiled for real devices by NVRTC."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.metadata
+
+import numpy as np
+import pytest
+
+from kernels import available_backends
+from kernels.backends import implementation, is_available
+from kernels.logreg import on_cuda
+from kernels.logreg.losses import value_and_residual
+from kernels.logreg.products import Samples
+from tests.conftest import require_gpu
+from tests.kernels import compiled_cuda
+
+ON_GPU = [pytest.param(backend, marks=pytest.mark.gpu) for backend in ("torch", "cupy")]
+
+
+@pytest.fixture(scope="module")
+def kernel(tmp_path_factory):
+    return compiled_cuda.build(tmp_path_factory.mktemp("cuda"))
+
+
+@pytest.fixture(params=["host", *ON_GPU])
+def make_engine(request, monkeypatch):
+    """What takes samples to an engine with the kernel: of the host's compiler, or of a GPU."""
+    if request.param == "host":
+        if not is_available("torch"):
+            pytest.skip(available_backends()["torch"])
+        from kernels.logreg.on_torch_cuda import BytesEngine
+
+        kernel = request.getfixturevalue("kernel")
+        monkeypatch.setattr(BytesEngine, "kernel", lambda self, name: kernel(name))
+        return lambda samples: BytesEngine(samples, device="cpu")
+    require_gpu(request.param)
+    return implementation("logreg", request.param).Engine
+
+
+@pytest.mark.parametrize("loss", ["multinomial", "ovr"])
+@pytest.mark.parametrize("dtype", ["float64", "float32", "2 pieces", "3 pieces"])
+@pytest.mark.parametrize(("n", "A", "K"), [(1, 1, 2), (33, 1, 3), (31, 7, 10), (64, 32, 2)])
+def test_the_kernel_is_the_formula(make_engine, monkeypatch, n, A, K, dtype, loss):
+    monkeypatch.setattr(on_cuda, "THREADS", 10)  # several blocks, the last one partly used
+    rng = np.random.default_rng(n + A)
+    Z, bias = 20 * rng.normal(size=(n, K * A)), rng.normal(size=K * A)
+    Z[0] *= 50  # exp of it overflows
+    weight, fold = rng.uniform(0, 2, (3, n)) * (rng.random((3, n)) < 0.8), rng.integers(3, size=A)
+    samples = Samples(np.zeros((n, 1), np.uint8), rng.integers(K, size=n), weight, K, loss, 1.0, True)
+    engine = make_engine(samples)
+    if dtype.endswith("pieces"):
+        if len(engine.grades) == 2:
+            pytest.skip("this engine has no products of pieces")
+        count = int(dtype[0])
+        Z = np.hstack([Z / count] * count).astype(np.float32)
+        given, Z = engine.array(Z.copy()), Z.reshape(n, count, -1).sum(axis=1, dtype=np.float64)
+        unit = 0.5 ** (8 * count + 1)
+    else:
+        Z = Z.astype(dtype)
+        given, unit = engine.array(Z.copy()), np.finfo(dtype).eps / 2
+    logits = np.moveaxis((Z + bias).reshape(n, K, A), 1, 2)
+    value, D = value_and_residual(np, logits, np.eye(K)[samples.y][:, None], weight[fold].T, loss)
+    found = engine.residual(given, engine.array(bias), slice(None), (A, K), fold)
+    found_value, found_D, total = (
+        engine.to_host(engine.xp.astype(part, engine.xp.float64)) for part in found
+    )
+    joined = found_D.reshape(n, -1, K * A).sum(axis=1)
+    np.testing.assert_allclose(found_value, value, rtol=1e-13)
+    exact = np.moveaxis(D, 2, 1).reshape(n, K * A)
+    np.testing.assert_allclose(joined, exact, rtol=0, atol=2 * (unit + 1e-15) * weight.max())
+    np.testing.assert_allclose(total, joined.sum(axis=0), rtol=0, atol=1e-13 * n)
+
+
+@pytest.mark.gpu
+def test_pieces_on_a_gpu_are_float32_grade():
+    """Matrix units truncate where a processor rounds; float32 products of the same floats set the measure."""
+    require_gpu("torch")
+    import torch
+
+    from kernels.logreg.on_torch_cuda import BytesEngine
+    from kernels.logreg.products import Grade
+
+    rng = np.random.default_rng(0)
+    X, W = rng.integers(0, 256, (20_000, 785), dtype=np.uint8), rng.normal(size=(40, 785))
+    samples = Samples(X, np.arange(len(X)) % 2, np.ones((1, len(X))), 2, "ovr", 1.0, False)
+    engine, exact = BytesEngine(samples), X @ W.T
+    error = {}
+    for pieces in (1, 2, 3):
+        found = engine.product(engine.X, engine.operand(engine.array(W), Grade(pieces, 0.0, 0.0)).T)
+        error[pieces] = np.abs(engine.to_host(engine.join(found.double(), len(W))) - exact).max()
+    single = torch.tensor(X, device="cuda").float() @ engine.array(W).float().T
+    assert error[3] <= 4 * np.abs(engine.to_host(single.double()) - exact).max()
+    assert error[3] < error[2] / 50 < error[1] / 2500
+
+
+@pytest.mark.parametrize("architecture", ["sm_75", "sm_80", "sm_90", "sm_100"])
+def test_nvidias_compiler_takes_the_source(architecture):
+    """NVRTC needs no driver, and machine code for a device proves that its assembler took the kernels too."""
+    try:
+        files = importlib.metadata.files("nvidia-cuda-nvrtc") or []
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip("nvidia-cuda-nvrtc is not installed; pip install 'papershell[test]' adds it")
+    libraries = sorted(str(f.locate()) for f in files if ".so" in f.name and ".alt." not in f.name)
+    _, nvrtc = map(ctypes.CDLL, libraries)  # its built-in functions first: it finds them only loaded
+    program, size = ctypes.c_void_p(), ctypes.c_size_t()
+    nvrtc.nvrtcCreateProgram(ctypes.byref(program), on_cuda.SOURCE.encode(), b"residual.cu", 0, None, None)
+    options = (ctypes.c_char_p * 1)(f"--gpu-architecture={architecture}".encode())
+    failed = nvrtc.nvrtcCompileProgram(program, 1, options)
+    nvrtc.nvrtcGetProgramLogSize(program, ctypes.byref(size))
+    log = ctypes.create_string_buffer(size.value)
+    nvrtc.nvrtcGetProgramLog(program, log)
+    assert not failed and not log.value, log.value.decode()
+    nvrtc.nvrtcGetCUBINSize(program, ctypes.byref(size))
+    code = ctypes.create_string_buffer(size.value)
+    nvrtc.nvrtcGetCUBIN(program, code)
+    for name in ("residual_float32", "residual_float64", "residual_bfloat16"):
+        assert f".text.{name}".encode() in code.raw

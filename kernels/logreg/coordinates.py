@@ -64,19 +64,19 @@ class Basis:
         lower[0] = 1.0
         return xp.concat([upper, lower[None]])
 
-    def forward(self, xp: ModuleType, gradient: Array) -> tuple[Array, Array]:
-        """Return a gradient (A, K, P + 1) in coordinates (A, K, V), and by centred features (A, K, P)."""
+    def forward(self, xp: ModuleType, gradients: Array) -> tuple[Array, Array]:
+        """Return gradients (A, S, K, P + 1) in coordinates (A, S, K, V), and by centred features (A, S, K, P)."""
         P = self.mean.shape[0]
-        edge = gradient[..., P:]
-        features = gradient[..., :P] - edge * self.mean if edge.shape[-1] else gradient
+        edge = gradients[..., P:]
+        features = gradients[..., :P] - edge * self.mean if edge.shape[-1] else gradients
         dtype = self.vectors.dtype
         features = xp.astype(features, dtype)
-        return xp.concat([xp.astype(edge, dtype), features @ self.vectors], axis=-1), features
+        return xp.concat([xp.astype(edge, dtype), each(features, self.vectors)], axis=-1), features
 
     def back(self, xp: ModuleType, z: Array, features: Array) -> Array:
-        """Return theta (A, K, P + 1) from coordinates ``z`` and what lies outside of them, by centred features."""
+        """Return theta (A, S, K, P + 1) from coordinates ``z`` and what lies outside of them, by centred features."""
         first = z.shape[-1] - self.vectors.shape[1]
-        W = xp.astype(z[..., first:] @ self.vectors.T + features, xp.float64)
+        W = xp.astype(each(z[..., first:], self.vectors.T) + features, xp.float64)
         if not first:
             return W
         return xp.concat([W, xp.astype(z[..., :1], xp.float64) - (W @ self.mean)[..., None]], axis=-1)
@@ -86,6 +86,11 @@ class Basis:
         matrix = self.matrix(xp)
         leading = matrix[:, :LEADING]
         return Penalty((leading.T * ridge) @ leading, ridge @ matrix**2, ridge[0])
+
+
+def each(rows: Array, matrix: Array) -> Array:
+    """Return rows (A, S, K, P) times a matrix, one product a problem: it is the same in any company."""
+    return (rows.reshape(rows.shape[0], -1, rows.shape[-1]) @ matrix).reshape(*rows.shape[:-1], -1)
 
 
 def candidates(samples: Samples) -> Samples:

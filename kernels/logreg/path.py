@@ -114,12 +114,14 @@ def fit_path(
     if fit_intercept and not penalize_intercept:
         ridge[:, -1] = 0.0
     total = weight.sum(axis=1)[fold]
+    alone = np.column_stack([np.arange(fold.size), np.ones(fold.size)])
+    decade = decades(rates)[rate] if warm_start is None else alone
 
     def solve(rows: Rows) -> Solution:
         chosen = candidates(samples)
         engine = rows if chosen is samples and isinstance(rows, FloatEngine) else make(chosen)
         with engine.one_blas_thread():
-            return solve_in_batches(engine, rows, start, fold, ridge, total, tol, max_iter, callback)
+            return solve_in_batches(engine, rows, start, fold, ridge, total, decade, tol, max_iter, callback)
 
     solution = solve_on_ranks(make, samples, solve)
     shape = (rates.size,) if folds is None else (weight.shape[0], rates.size)
@@ -127,20 +129,41 @@ def fit_path(
 
 
 def solve_in_batches(
-    engine: FloatEngine, rows: Rows, theta, fold, ridge, total, tol, max_iter, callback
+    engine: FloatEngine, rows: Rows, theta, fold, ridge, total, decade, tol, max_iter, callback
 ) -> Solution:
     """Solve as many problems at once as the memory for their metrics allows."""
     size = max(1, BATCH_BYTES // metric_bytes(engine))
     parts = []
     for first in range(0, fold.size, size):
         who = slice(first, first + size)
-        objective = Objective(
-            engine, rows, fold[who], engine.array(ridge[who] / total[who, None]), engine.array(total[who])
-        )
+        objective = with_heads(engine, rows, fold[who], ridge[who], total[who], decade[who])
         parts.append(
             minimize(objective, engine.array(theta[who]), tol=tol, max_iter=max_iter, callback=callback)
         )
     return Solution.join(parts)
+
+
+def with_heads(engine: FloatEngine, rows: Rows, fold, ridge, total, decade) -> Objective:
+    """Return the problems, and after them a head for those of a fold whose rates are nearest to one power of ten.
+
+    ``decade`` (M, 2) says for each problem which that is, and what its ridge must be multiplied by. A lone rate
+    that is a power of ten heads itself.
+    """
+    power, factor = decade.T
+    _, member, head, count = np.unique(
+        fold + 1j * power, return_index=True, return_inverse=True, return_counts=True
+    )
+    head = np.where((count[head] == 1) & (factor == 1), np.arange(fold.size), fold.size + head)
+    ridge = np.concatenate([ridge, ridge[member] * factor[member, None]])
+    fold, total = np.append(fold, fold[member]), np.append(total, total[member])
+    return Objective(engine, rows, fold, engine.array(ridge / total[:, None]), engine.array(total), head)
+
+
+def decades(l2: np.ndarray) -> np.ndarray:
+    """Return of each rate (M,) the nearest power of ten and what the rate must be multiplied by to be it (M, 2)."""
+    some = l2 > 0
+    power = np.rint(np.log10(l2, out=np.full_like(l2, -400.0), where=some))
+    return np.column_stack([power, np.divide(10.0**power, l2, out=np.ones_like(l2), where=some)])
 
 
 def pack(

@@ -49,25 +49,25 @@ class Metric:
         leading = None if self.leading is None else self.leading[index]
         return Metric(self.basis, self.diagonal[index], self.rest[index], leading)
 
-    def times(self, engine: FloatEngine, gradient: Array) -> Array:
-        """Return the metric times ``gradient`` (A, K, P + 1), a share of the problems on each thread."""
-        A, threads = gradient.shape[0], min(engine.threads, gradient.shape[0])
+    def times(self, engine: FloatEngine, gradients: Array) -> Array:
+        """Return the metric times ``gradients`` (A, S, K, P + 1), S a problem, a share on each thread."""
+        A, threads = gradients.shape[0], min(engine.threads, gradients.shape[0])
         shares = [slice(A * i // threads, A * (i + 1) // threads) for i in range(threads)]
-        parts = engine.map(lambda share: self[share].apply(engine.xp, gradient[share]), shares)
+        parts = engine.map(lambda share: self[share].apply(engine.xp, gradients[share]), shares)
         return engine.xp.concat(list(parts))
 
-    def apply(self, xp: ModuleType, gradient: Array) -> Array:
+    def apply(self, xp: ModuleType, gradients: Array) -> Array:
         """Return the same on one thread, computed in the dtype of the basis."""
-        v, features = self.basis.forward(xp, gradient)
-        z = self.diagonal * v
+        v, features = self.basis.forward(xp, gradients)
+        z = self.diagonal[:, None] * v
         if self.leading is not None:
             Q = self.leading.shape[-1]
-            z[..., :Q] = (self.leading @ v[..., :Q, None])[..., 0]
+            z[..., :Q] = (self.leading[:, None] @ v[..., :Q, None])[..., 0]
         if features.shape[-1] == self.basis.vectors.shape[1]:
             return self.basis.back(xp, z, 0 * features[..., :1])
-        first = v.shape[-1] - self.basis.vectors.shape[1]
-        z[..., first:] -= self.rest[..., None] * v[..., first:]
-        return self.basis.back(xp, z, self.rest[..., None] * features)
+        first, rest = v.shape[-1] - self.basis.vectors.shape[1], self.rest[:, None, :, None]
+        z[..., first:] -= rest * v[..., first:]
+        return self.basis.back(xp, z, rest * features)
 
 
 def first_metric(engine: FloatEngine, fold: np.ndarray, ridge: Array) -> Metric:
@@ -94,9 +94,8 @@ def make_metric(engine: FloatEngine, basis: Basis, found: list[Array], ridge: Ar
     """Return the metric of A problems from the curvatures (B, n) ``found`` for each."""
     xp = engine.xp
     candidates = engine.candidates(basis.matrix(xp)[:, :LEADING])
-    jobs = []
-    for curvature, r in zip(found, ridge, strict=True):
-        penalty = basis.penalty(xp, r)
+    jobs, penalties = [], engine.map(lambda r: basis.penalty(xp, r), ridge)
+    for curvature, penalty in zip(found, penalties, strict=True):
         jobs += [(h, penalty.leading, penalty.diagonal, penalty.rest) for h in curvature]
     parts = list(engine.map(lambda job: block(engine, basis, candidates, *job), engine.batches(jobs)))
     A, Q, V = len(found), parts[0][0].shape[-1], parts[0][1].shape[-1]

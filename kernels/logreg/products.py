@@ -58,10 +58,9 @@ def split_digits(W: np.ndarray, pieces: int) -> tuple[np.ndarray, np.ndarray]:
     unit = np.maximum(largest, SMALLEST_COLUMN) / largest_fixed_point(pieces)
     q = np.rint(W / unit).astype(np.int64)
     digits = np.empty((W.shape[0], pieces, W.shape[1]), np.int8)
-    for piece in range(pieces - 1, 0, -1):
-        digits[:, piece] = low = ((q + 128) & 255) - 128
-        q = (q - low) >> 8
-    digits[:, 0] = q
+    for piece in range(pieces - 1, -1, -1):
+        digits[:, piece] = q  # the last eight bits, as a number from -128 to 127
+        q = (q + 128) >> 8
     return digits.reshape(W.shape[0], -1), unit
 
 
@@ -203,8 +202,13 @@ class FloatEngine:
 
     def total(self, function: Callable[[slice], tuple[Array, ...]], blocks: list[slice]) -> list[Array]:
         """Return the sums of what ``function`` returns for each block; every thread adds up its own."""
-        shares = [blocks[worker :: self.threads] for worker in range(min(self.threads, len(blocks)))]
-        return add_up(self.map(lambda share: add_up(map(function, share)), shares))
+        return add_up(self.map(lambda share: add_up(map(function, share)), self.shares(blocks)))
+
+    def shares(self, blocks: list[slice]) -> list[list[slice]]:
+        """Deal out the blocks to the threads, at most as many to a share as integers can sum."""
+        most = LARGEST_INTEGER_SUM // (blocks[0].stop - blocks[0].start)
+        size = min(-(-len(blocks) // self.threads), most)
+        return [blocks[first : first + size] for first in range(0, len(blocks), size)]
 
     def blocks(self, bytes_per_row: int, converted_per_row: int = 0) -> list[slice]:
         """Cut the rows so that ``bytes_per_row`` of work space each stay in the cache, and converted rows few."""

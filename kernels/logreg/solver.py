@@ -5,6 +5,10 @@ direction, one whose trial is rejected shortens its step, and neither waits for 
 problem that is done leaves the batch. Nothing in a problem's iteration refers to another, so its
 answer does not depend on its companions.
 
+The first passes hardly know the rate. Rates nearest to one power of ten therefore share those of a
+head, which has that power for its rate: a rate's head is the same whoever else shares it, and what
+its L-BFGS learnt holds for the rate after adding the difference of the ridges.
+
 The line search accepts by the Armijo rule, or where differences of the objective drown in
 rounding, by the slope (Hager and Zhang, "A new conjugate gradient method with guaranteed
 descent", 2005, section 3). Passes begin at the engine's
@@ -66,6 +70,8 @@ class Objective:
     fold : (A,) the weights' row of each problem.
     ridge : (A, P + 1) penalty of each coefficient, already divided by the problem's total weight.
     total : (A,) sums of the weights.
+    head : (M,) for each of the first M problems, which are to be solved, the one whose first passes it shares: one of
+        those from M on, with the same weights and a ridge near its own, or itself.
     """
 
     engine: FloatEngine
@@ -73,6 +79,7 @@ class Objective:
     fold: np.ndarray
     ridge: Array
     total: Array
+    head: np.ndarray
 
     def __call__(self, theta: Array, who: np.ndarray, grade: int) -> tuple[Array, Array]:
         """Return values (A,) and gradients (A, K, P + 1) of the problems ``who`` at ``theta``."""
@@ -92,6 +99,11 @@ class Solution:
     grad_norm: np.ndarray
     n_iter: np.ndarray
     status: np.ndarray
+
+    @property
+    def left(self) -> int:
+        """How many problems are not yet done."""
+        return sum(status is None for status in self.status)
 
     @staticmethod
     def empty(shape: tuple[int, ...]) -> Solution:
@@ -126,7 +138,7 @@ class State:
     curvatures: list[Array]
 
     def keep(self, engine: FloatEngine, index: np.ndarray) -> None:
-        """Drop the problems that are not in ``index``."""
+        """Go on with the problems ``index`` of the batch only, in this order."""
         self.who, self.grade = self.who[index], self.grade[index]
         at = engine.constant(index)
         for name, values in vars(self).items():
@@ -168,12 +180,13 @@ def minimize(
             if not norm.size:
                 return solution
             if callback is not None:
-                callback(passes, norm.size, float(norm.max()))
+                callback(passes, solution.left, float(norm.max()))
         refresh = passes >= refresh_at
         if refresh:
             refresh_at = passes * REFRESH_GROWTH
             fold, ridge = objective.fold[state.who], objective.ridge[engine.constant(state.who)]
             state.metric = metric_at(engine, state.metric.basis, state.theta, fold, ridge)
+            part(objective, state, state.who >= objective.head.size)
             aim(engine, state, state.n_iter >= 0)
         advance(objective, state, max_iter)
         passes += 1
@@ -181,9 +194,9 @@ def minimize(
 
 def start(objective: Objective, theta: Array) -> State:
     """Return the state before the first step: evaluated at ``theta``, aimed along the first metric."""
-    engine, who = objective.engine, np.arange(theta.shape[0])
-    xp = engine.xp
-    metric = first_metric(engine, objective.fold, objective.ridge)
+    engine, (who, first) = objective.engine, np.unique(objective.head, return_index=True)
+    xp, theta = engine.xp, theta[engine.constant(first)]
+    metric = first_metric(engine, objective.fold[who], objective.ridge[engine.constant(who)])
     value, gradient = objective(theta, who, grade=0)
     state = State(
         who, np.zeros(who.size, np.int64), xp.zeros_like(value), theta, value, gradient,
@@ -207,8 +220,7 @@ def advance(objective: Objective, state: State, max_iter: int) -> None:
     state.steps.append(trial - state.theta)
     state.changes.append(gradient - state.gradient)
     product = dot(xp, state.steps[-1], state.changes[-1])
-    useful = accepted & (product > 0)
-    state.curvatures.append(xp.where(useful, 1.0 / xp.where(useful, product, 1.0), 0.0))
+    state.curvatures.append(inverse(xp, product, accepted & (product > 0)))
     for pairs in (state.steps, state.changes, state.curvatures):
         del pairs[:-HISTORY]
     interpolated = -state.slope * state.step**2 / (2.0 * (change - state.slope * state.step))
@@ -220,6 +232,31 @@ def advance(objective: Objective, state: State, max_iter: int) -> None:
     state.step = xp.where(accepted, 1.0, shorter)
     state.n_iter = state.n_iter + accepted
     aim(engine, state, accepted)
+
+
+def part(objective: Objective, state: State, which: np.ndarray) -> None:
+    """Put in the place of the heads ``which`` (A,) the problems that shared their passes, behind all others.
+
+    All that is known of a head is known of them: another ridge adds its share to values, gradients and changes.
+    """
+    engine, others, rows = objective.engine, np.flatnonzero(~which), np.flatnonzero(which)
+    if not rows.size:
+        return
+    xp, ridge = engine.xp, objective.ridge
+    members = [np.flatnonzero(objective.head == head) for head in state.who[rows]]
+    source = np.concatenate([others, np.repeat(rows, [m.size for m in members])])
+    who = np.concatenate([state.who[others], *members])
+    shift = (ridge[engine.constant(who)] - ridge[engine.constant(state.who[source])])[:, None]
+    state.keep(engine, source)
+    state.who, state.step = who, xp.ones_like(state.step)
+    state.value = state.value + 0.5 * xp.sum(shift * state.theta**2, axis=(1, 2))
+    state.gradient = state.gradient + shift * state.theta
+    state.changes = [y + shift * s for s, y in zip(state.steps, state.changes, strict=True)]
+    products = [dot(xp, s, y) for s, y in zip(state.steps, state.changes, strict=True)]
+    state.curvatures = [
+        inverse(xp, product, (rho > 0) & (product > 0))
+        for product, rho in zip(products, state.curvatures, strict=True)
+    ]
 
 
 def evaluate(objective: Objective, state: State, theta: Array) -> tuple[Array, Array]:
@@ -244,24 +281,24 @@ def aim(engine: FloatEngine, state: State, which: Array) -> None:
     for s, y, rho in zip(state.steps[::-1], state.changes[::-1], state.curvatures[::-1], strict=True):
         weights.append(rho * dot(xp, s, q))
         q = q - weights[-1][:, None, None] * y
-    z = state.metric.times(engine, q)
+    z = state.metric.times(engine, xp.stack([q, *state.changes[-1:]], axis=1))
+    z, images = z[:, 0], z[:, 1:]
     if state.curvatures:
-        y, rho = state.changes[-1], state.curvatures[-1]
-        measured = rho * dot(xp, y, state.metric.times(engine, y))
+        measured = state.curvatures[-1] * dot(xp, state.changes[-1], images)
         z = z * xp.where(measured > 0, 1.0 / xp.where(measured > 0, measured, 1.0), 1.0)[:, None, None]
     for s, y, rho in zip(state.steps, state.changes, state.curvatures, strict=True):
         z = z + (weights.pop() - rho * dot(xp, y, z))[:, None, None] * s
     uphill = which & ~(dot(xp, state.gradient, z) > 0)
     # float32 lost the small eigenvalues of a block; a diagonal has none to lose. To ask would wait for a device.
     if engine.look_every > 1 or bool(xp.any(uphill)):
-        downhill = replace(state.metric, leading=None).times(engine, state.gradient)
-        z = xp.where(uphill[:, None, None], downhill, z)
+        downhill = replace(state.metric, leading=None).times(engine, state.gradient[:, None])
+        z = xp.where(uphill[:, None, None], downhill[:, 0], z)
     state.direction = xp.where(which[:, None, None], -z, state.direction)
     state.slope = xp.where(which, dot(xp, state.gradient, state.direction), state.slope)
 
 
 def settle(objective: Objective, state: State, solution: Solution, tol: float, max_iter: int) -> np.ndarray:
-    """Raise the grade of problems that need it; move those that are done into ``solution``.
+    """Raise the grade of problems that need it; move those that are done into ``solution``, aim the others anew.
 
     Returns the largest gradients of those that are left.
     """
@@ -271,7 +308,13 @@ def settle(objective: Objective, state: State, solution: Solution, tol: float, m
     stalled, spent = step < SHORTEST_STEP, n_iter >= max_iter
     floor = np.array([grade.floor for grade in engine.grades])[state.grade]
     finished = (norm <= tol) | spent
-    rising = np.flatnonzero((finished | stalled | (norm <= floor)) & (state.grade < last))
+    ripe = finished | stalled | (norm <= floor)
+    heads = ripe & (state.who >= objective.head.size)
+    if heads.any():
+        part(objective, state, heads)
+        aim(engine, state, engine.array(np.arange(state.who.size) >= np.count_nonzero(~heads)))
+        return settle(objective, state, solution, tol, max_iter)
+    rising = np.flatnonzero(ripe & (state.grade < last))
     if rising.size:
         state.grade[rising] = np.where(finished[rising], last, state.grade[rising] + 1)
         look_again(objective, state, rising)
@@ -281,25 +324,31 @@ def settle(objective: Objective, state: State, solution: Solution, tol: float, m
     for a in done:
         ending = Status.CONVERGED if norm[a] <= tol else Status.MAX_ITER if spent[a] else Status.STALLED
         solution.status[state.who[a]] = ending
-    left = np.setdiff1d(np.arange(state.who.size), done)
+    left, anew = np.setdiff1d(np.arange(state.who.size), done), np.zeros(state.who.size, bool)
+    anew[rising] = True
     if done.size:
         who, at = state.who[done], engine.constant(done)
         solution.theta[who] = engine.to_host(state.theta[at])
         solution.value[who] = engine.to_host(state.value[at])
         solution.grad_norm[who], solution.n_iter[who] = norm[done], n_iter[done]
         state.keep(engine, left)
+    if anew[left].any():
+        aim(engine, state, engine.array(anew[left]))
     return norm[left]
 
 
 def look_again(objective: Objective, state: State, index: np.ndarray) -> None:
-    """Evaluate the problems ``index`` where they are, at their new grade, and aim them anew."""
-    engine = objective.engine
+    """Evaluate the problems ``index`` where they are, at their new grade."""
     for grade in np.unique(state.grade[index]):
         which = index[state.grade[index] == grade]
-        at = engine.constant(which)
+        at = objective.engine.constant(which)
         state.value[at], state.gradient[at] = objective(state.theta[at], state.who[which], grade)
         state.step[at] = 1.0
-    aim(engine, state, engine.array(np.isin(np.arange(state.who.size), index)))
+
+
+def inverse(xp, values: Array, useful: Array) -> Array:
+    """Return 1 / ``values`` where they are ``useful``, else zero."""
+    return xp.where(useful, 1.0 / xp.where(useful, values, 1.0), 0.0)
 
 
 def dot(xp, a: Array, b: Array) -> Array:

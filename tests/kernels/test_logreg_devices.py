@@ -172,7 +172,9 @@ def test_no_pass_mixes_host_and_device_or_asks_for_a_number(host_tensors, kind, 
     data = Samples(X, y, np.ones((1, len(y))), 3, "multinomial", 1 / 255, True)
     host, device = (on_torch_cuda.Engine(data, name) for name in ("cpu", "meta"))
     objectives = [
-        solver.Objective(engine, engine, np.zeros(A, int), *map(engine.array, (np.ones((A, 11)), np.ones(A))))
+        solver.Objective(
+            engine, engine, np.zeros(A, int), *map(engine.array, (np.ones((A, 11)), np.ones(A))), np.arange(A)
+        )
         for engine in (host, device)
     ]
     state = on_meta(solver.start(objectives[0], host.array(np.zeros((A, 3, 11)))))

@@ -91,6 +91,7 @@ class Measure:
         backend: str = "",
         device: str = "cpu",
         work: Work = Work(),
+        rest_s: float = 0.0,
     ) -> None:
         """Check ``cases[case]``, time it against the first of ``cases``, check it again, record.
 
@@ -103,6 +104,7 @@ class Measure:
         dtype, backend : to show.
         device : ``cpu``, or ``cuda`` for calls that return before they are done.
         work : bytes, operations, ceiling.
+        rest_s : pause before each timed call, for BLAS, whose threads spin on and take a core from whoever is next.
 
         Raises
         ------
@@ -124,8 +126,13 @@ class Measure:
         if limit:
             calls["limit"] = limit.fastest()
         repeats = {name: repeats_of(clock.seconds(run, 1)) for name, run in calls.items()}
-        timers = {name: partial(clock.seconds, run, repeats[name][0]) for name, run in calls.items()}
-        samples = rounds_of(timers, self._rounds(sum(seconds for _, seconds in repeats.values())))
+
+        def timer(name: str) -> float:
+            time.sleep(rest_s)
+            return clock.seconds(calls[name], repeats[name][0])
+
+        turn_s = sum(seconds + rest_s for _, seconds in repeats.values())
+        samples = rounds_of({name: partial(timer, name) for name in calls}, self._rounds(turn_s))
         details = clock.details(call, repeats["B"][0])
         found = check(call(), error, tolerance, "after")
         ratio = ratio_of(samples["A"], samples["B"])

@@ -17,6 +17,7 @@ from typing import Any
 from kernels.files import replacing
 
 FORMAT = 1
+HOST = ("node", "release")  # in pytest-benchmark's machine block
 BLOCK = "papershell"
 LEAST, MOST = 1e-12, 1e30  # between which positive numbers make sense, and their products stay finite
 LARGEST_RATIO = 1e9
@@ -104,7 +105,7 @@ def append(folder: Path, run: Run) -> Path:
 
     A run that is there already stays one file; another one of the same second and commit gets a number.
     """
-    kept = without_rounds(run)
+    kept = compact(run)
     stem = f"{moment_of(run):%Y%m%dT%H%M%S}-{run['commit_info']['id'][:7]}"
     names = (f"{stem}-{number}" if number > 1 else stem for number in count(1))
     paths = (folder / machine_of(run) / f"{name}.json" for name in names)
@@ -113,13 +114,14 @@ def append(folder: Path, run: Run) -> Path:
     return path
 
 
-def without_rounds(run: Run) -> Run:
-    """Return the run without each round's seconds, a tenth of the size; medians and intervals stay."""
+def compact(run: Run) -> Run:
+    """Return what of a run is worth keeping: not each round's seconds, a tenth of the size, nor the host's name."""
     kept = [
         {**b, "stats": {name: value for name, value in b["stats"].items() if name != "data"}}
         for b in run["benchmarks"]
     ]
-    return {**run, "benchmarks": kept}
+    machine_info = {name: value for name, value in run["machine_info"].items() if name not in HOST}
+    return {**run, "machine_info": machine_info, "benchmarks": kept}
 
 
 def _encode(run: Run) -> bytes:

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.records import BLOCK, Run, machine_of, read_run, without_rounds, write_run
+from benchmarks.records import BLOCK, Run, compact, machine_of, read_run, write_run
 from kernels.files import replacing
 
 FOLDER = Path(__file__).parent / "results"
@@ -29,7 +29,7 @@ COLUMNS = ("group", "case", "median", "times as fast as the reference", "of the 
 def store(run: Run) -> Path:
     """Add a run to the results and return its file; a run of the same machine and day gives way."""
     path = FOLDER / f"{machine_of(run)}-{run['datetime'][:10]}.json"
-    write_run(path, without_rounds(run))
+    write_run(path, compact(run))
     return path
 
 

@@ -11,6 +11,8 @@ import pytest
 
 from benchmarks.measure import Measure
 
+pytestmark = pytest.mark.slow
+
 IMPORTS = {
     "import numpy": "import numpy",
     "import sklearn.linear_model": "import sklearn.linear_model",

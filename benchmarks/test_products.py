@@ -19,7 +19,7 @@ NUMPY = "NumPy, float32 products"
 SGEMM, ROUTES = "NumPy sgemm", {f"int8, {count} digits a weight": count for count in (2, 3, 4)}
 EPS = float(np.finfo(np.float32).eps)
 LOGIT_FLOPS = 40  # of the residual: 30 of exp, the rest of joining, shifting, summing, dividing
-REST_S = 0.03  # as long as OpenBLAS's threads spin after a call
+REST_S = 0.1  # longer than OpenBLAS's threads spin after a call
 
 
 def samples_of(X: np.ndarray, y: np.ndarray) -> Samples:

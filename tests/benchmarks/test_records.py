@@ -56,7 +56,7 @@ def used(run: dict[str, Any], folder: Path) -> None:
     judge(before[-1], [run] * 5)
     render([*before, run])
     print_run(run)
-    assert read_run(append(folder, run)) == records.without_rounds(run)
+    assert read_run(append(folder, run)) == records.compact(run)
 
 
 def read_or_refuse(path: Path, folder: Path) -> bool:

@@ -55,6 +55,7 @@ def test_a_run_of_the_same_machine_and_day_gives_way(tmp_path, monkeypatch):
     first, second = results.store(make_run(0)), results.store(make_run(0, slowdown={"numba, out=": 2.0}))
     assert first == second
     assert "data" not in read_run(first)["benchmarks"][0]["stats"]
+    assert "node" not in read_run(first)["machine_info"]
 
 
 @pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.name)

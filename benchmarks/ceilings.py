@@ -12,8 +12,8 @@ Of several ways and many rounds the best counts: a ceiling is what nothing here 
 Copies and fills of DRAM are the C library's on every core, which writes past the caches where that pays;
 triad is compiled by Numba with ordinary stores, for which the hardware reads each line that it overwrites.
 
-All are measured when a run starts. On a shared machine they may have halved a minute later, so a case is
-compared with its ceiling once more, in the same rounds (`benchmarks.measure`).
+All are measured when a run starts, and the one that bounds a case once more in its rounds: on a shared machine
+memory bandwidth halves and doubles within minutes. The better of the two counts (`benchmarks.measure`).
 ``python -m benchmarks.ceilings`` prints them.
 """
 

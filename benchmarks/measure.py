@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from statistics import median
@@ -56,11 +56,16 @@ class Work:
             "GFLOP_per_s": self.flops and self.flops / typical / 1e9,
         }
 
-    def percent(self, seconds: Sequence[float], limit: Trial, limit_s: Sequence[float]) -> float:
-        """Return what share of the ceiling's rate this is: the median over rounds in which both ran, in percent."""
+    def percent(
+        self, seconds: Sequence[float], limit: Trial, limit_s: Sequence[float], start: float
+    ) -> float:
+        """Return what share of the ceiling's rate the best round reached, in percent.
+
+        The ceiling is the best of it too: in ``limit_s``, rounds in between, or ``start``, when the run started.
+        """
         amount = self.moved_bytes if limit.unit == "GB/s" else self.flops
-        pairs = zip(seconds, limit_s, strict=True)
-        return 100 * median((amount or 0) / mine / (limit.amount / its) for mine, its in pairs)
+        ceiling = max(limit.rate(min(limit_s)), start)
+        return 100 * (amount or 0) / min(seconds) / 1e9 / ceiling
 
 
 class Measure:
@@ -70,12 +75,12 @@ class Measure:
     ----------
     benchmark : pytest-benchmark's fixture.
     budget_s : how long to measure, for as long as that makes `LEAST_ROUNDS` to `MOST_ROUNDS` rounds.
-    ceilings : returns the names of those that were measured when the run started.
+    ceilings : returns those that were measured when the run started: value and unit by name.
     device : skip cases that run on another one; ``any`` for none.
     """
 
     def __init__(
-        self, benchmark: Any, budget_s: float, ceilings: Callable[[], Collection[str]], device: str = "any"
+        self, benchmark: Any, budget_s: float, ceilings: Callable[[], Mapping[str, Any]], device: str = "any"
     ):
         self.benchmark, self.budget_s, self.ceilings, self.device = benchmark, budget_s, ceilings, device
 
@@ -144,8 +149,9 @@ class Measure:
             **details, **work.rates(samples["B"]),
         )  # fmt: skip
         if limit:
-            percent = work.percent(samples["B"], limit, samples["limit"])
-            self.benchmark.extra_info.update(ceiling=self._name(work, device), percent_of_ceiling=percent)
+            name = self._name(work, device)
+            percent = work.percent(samples["B"], limit, samples["limit"], self.ceilings()[name]["value"])
+            self.benchmark.extra_info.update(ceiling=name, percent_of_ceiling=percent)
         self._record(samples["B"], repeats["B"][0])
 
     def _name(self, work: Work, device: str) -> str:

@@ -20,8 +20,8 @@ HEAD = """# Recorded results
 Written by `python -m benchmarks.results` from the files beside it, which `papershell bench run` measured.
 Each case ran in interleaved rounds with the first of its group, the reference, also the reference itself:
 what its ratio differs from 1 is noise. In brackets the interval that holds the ratio with 95 %. The limit
-was measured in the same rounds, at times by another mix of reads and writes, so that a case may surpass
-it. The error is the largest against float64, relative to the largest value.
+is the best that was seen of it, when the run started or in the rounds of the case; a copy has another mix
+of reads and writes than most kernels, so that these may surpass it. The error is the largest against float64, relative to the largest value.
 """
 COLUMNS = ("group", "case", "median", "times as fast as the reference", "of the limit", "error", "first call")
 

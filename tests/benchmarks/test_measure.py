@@ -255,14 +255,15 @@ def test_a_round_is_long_enough_for_the_clock(seconds: float) -> None:
     assert count * seconds <= max(2e-3 + seconds, seconds)
 
 
-def test_the_rate_is_compared_with_the_limit_in_the_same_round() -> None:
-    """The machine halves its speed from round to round; the share of the limit stays."""
+def test_the_best_rate_is_compared_with_the_best_of_the_limit() -> None:
+    """The machine halves its speed from round to round; what it could do once, also at the start, is the limit."""
     seconds, limit_s = [1.0, 2.0, 4.0], [0.5, 1.0, 2.0]
     copy = Trial("GB/s", amount=10e9, calls=[])
     product = Trial("GFLOP/s", amount=400e9, calls=[])
     work = Work(moved_bytes=8 * 10**9, flops=40 * 10**9)
-    assert work.percent(seconds, copy, limit_s) == pytest.approx(40)
-    assert work.percent(seconds, product, limit_s) == pytest.approx(5)
+    assert work.percent(seconds, copy, limit_s, start=10.0) == pytest.approx(40)
+    assert work.percent(seconds, copy, limit_s, start=32.0) == pytest.approx(25)
+    assert work.percent(seconds, product, limit_s, start=0.0) == pytest.approx(5)
     assert work.rates(seconds) == {"bytes": 8 * 10**9, "flops": 40 * 10**9, "GB_per_s": 4, "GFLOP_per_s": 20}
     assert Work().rates(seconds) == dict.fromkeys(("bytes", "flops", "GB_per_s", "GFLOP_per_s"))
 

@@ -21,7 +21,8 @@ Written by `python -m benchmarks.results` from the files beside it, which `paper
 Each case ran in interleaved rounds with the first of its group, the reference, also the reference itself:
 what its ratio differs from 1 is noise. In brackets the interval that holds the ratio with 95 %. The limit
 is the best that was seen of it, when the run started or in the rounds of the case; a copy has another mix
-of reads and writes than most kernels, so that these may surpass it. The error is the largest against float64, relative to the largest value.
+of reads and writes than most kernels, so that these may surpass it. The error is the largest against
+float64, relative to the largest value.
 """
 COLUMNS = ("group", "case", "median", "times as fast as the reference", "of the limit", "error", "first call")
 

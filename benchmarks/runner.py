@@ -6,6 +6,7 @@ does not depend on the suites that ran before it.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -64,6 +65,8 @@ def run_suites(
     """
     if device == "cuda" and not has_cuda():
         raise BackendError("no CUDA device here that CuPy or PyTorch can use; leave out --device cuda")
+    if importlib.util.find_spec("pytest_benchmark") is None:
+        raise BenchmarkFailure("pytest-benchmark is not installed; pip install 'papershell[bench]' adds it")
     output.parent.mkdir(parents=True, exist_ok=True)
     output.unlink(missing_ok=True)
     options = [f"--record={output.resolve()}", f"--budget={budget_s}", f"--on={device}", "--benchmark-quiet"]

@@ -25,7 +25,7 @@ import importlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import numba
@@ -86,6 +86,7 @@ def names() -> Iterator[str]:
             yield from (f"GEMM, {dtype}{GPU}" for dtype in ("float32", "bfloat16"))
 
 
+@lru_cache(maxsize=1)  # the cases of a group share one
 def make(name: str) -> Trial:
     """Return the trial of the ceiling ``name``, one of `names`, its memory touched and its code compiled."""
     kind, _, what = name.removesuffix(GPU).partition(", ")

@@ -7,11 +7,11 @@ import os
 import platform
 import re
 import subprocess
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from kernels.backends import cpu_count
+from trainers.checkpoint import versions
 
 LIBRARIES = (
     "numpy", "numba", "scipy", "scikit-learn", "torch", "tensorflow-cpu", "tensorflow", "keras", "jax",
@@ -30,7 +30,7 @@ def describe(cpu: str) -> dict[str, Any]:
         "clock_MHz": _clock_mhz(),
         "governor": _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         "gpu": gpu,
-        "libraries": _versions(),
+        "libraries": {"python": platform.python_version(), **versions(*LIBRARIES)},
     }
 
 
@@ -62,16 +62,6 @@ def parse_gpu(line: str) -> dict[str, Any]:
         "name": name, "driver": driver, "memory_GB": memory_bytes and round(memory_bytes / 1e9, 1),
         "clock_MHz": numbers[1], "power_limit_W": numbers[2],
     }  # fmt: skip
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for name in LIBRARIES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def _memory_gb() -> float | None:

@@ -127,7 +127,8 @@ class Measure:
         if case != reference:
             cases[reference]()
         calls = {"A": cases[reference], "B": call}
-        limit = self._limit(work, device)
+        ceiling = f"{work.ceiling}{GPU if device == 'cuda' else ''}" if work.ceiling else ""
+        limit = make(ceiling) if ceiling and ceiling in self.ceilings() else None
         if limit:
             calls["limit"] = limit.fastest()
         repeats = {name: repeats_of(clock.seconds(run, 1)) for name, run in calls.items()}
@@ -149,18 +150,9 @@ class Measure:
             **details, **work.rates(samples["B"]),
         )  # fmt: skip
         if limit:
-            name = self._name(work, device)
-            percent = work.percent(samples["B"], limit, samples["limit"], self.ceilings()[name]["value"])
-            self.benchmark.extra_info.update(ceiling=name, percent_of_ceiling=percent)
+            percent = work.percent(samples["B"], limit, samples["limit"], self.ceilings()[ceiling]["value"])
+            self.benchmark.extra_info.update(ceiling=ceiling, percent_of_ceiling=percent)
         self._record(samples["B"], repeats["B"][0])
-
-    def _name(self, work: Work, device: str) -> str:
-        return f"{work.ceiling}{GPU if device == 'cuda' else ''}"
-
-    def _limit(self, work: Work, device: str) -> Trial | None:
-        """What the case is compared with, if it names a ceiling that this machine has."""
-        name = self._name(work, device)
-        return make(name) if work.ceiling and name in self.ceilings() else None
 
     def _rounds(self, turn_s: float) -> int:
         return min(max(int(self.budget_s / turn_s), LEAST_ROUNDS), MOST_ROUNDS)

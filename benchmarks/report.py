@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.records import Run, benchmarks_of, compact, key_of, machine_of
 from kernels.files import replacing
-
-Run = Mapping[str, Any]
 
 _TEMPLATE = Path(__file__).with_name("report.html")
 _PLACEHOLDER = "{{data}}"
@@ -47,44 +46,35 @@ def write_report(runs: Sequence[Run], target: Path) -> None:
 
 def _page_data(runs: Sequence[Run]) -> dict[str, Any]:
     last = runs[-1]
-    history = [run for run in runs if _machine_id(run) == _machine_id(last)]
-    by_name = [{case["fullname"]: case for case in run["benchmarks"]} for run in history]
+    history = [run for run in runs if machine_of(run) == machine_of(last)]
+    by_key = [benchmarks_of(run) for run in history]
     return {
-        "run": {**last, "benchmarks": [_without_samples(case) for case in last["benchmarks"]]},
+        "run": compact(last),
         "history": {
             "runs": [_identity(run) for run in history],
-            "ratios": [[_ratio(run.get(case["fullname"])) for run in by_name] for case in last["benchmarks"]],
+            "ratios": [[_ratio(run.get(key_of(case))) for run in by_key] for case in last["benchmarks"]],
         },
         **_new_and_vanished(history),
-        "recorded": {"runs": len(runs), "machines": len({_machine_id(run) for run in runs})},
+        "recorded": {"runs": len(runs), "machines": len({machine_of(run) for run in runs})},
     }
 
 
 def _new_and_vanished(history: Sequence[Run]) -> dict[str, Any]:
     *before, last = history
-    earlier = {case["fullname"]: (case, run) for run in before for case in run["benchmarks"]}
-    now = {case["fullname"] for case in last["benchmarks"]}
+    earlier = {key: (case, run) for run in before for key, case in benchmarks_of(run).items()}
+    now = benchmarks_of(last)
     return {
-        "new": [_label(case) for case in last["benchmarks"] if before and case["fullname"] not in earlier],
+        "new": [_label(case) for key, case in now.items() if before and key not in earlier],
         "vanished": [
             {"case": _label(case), "last_seen": run["commit_info"]["id"]}
-            for name, (case, run) in earlier.items()
-            if name not in now
+            for key, (case, run) in earlier.items()
+            if key not in now
         ],
     }
 
 
-def _machine_id(run: Run) -> str:
-    return run["machine_info"]["papershell"]["id"]
-
-
 def _label(case: Run) -> str:
     return f"{case['group']}: {case['extra_info'].get('case') or case['name']}"
-
-
-def _without_samples(case: Run) -> dict[str, Any]:
-    """Drop the raw timings, most of a file's bytes, which the page does not show."""
-    return {**case, "stats": {name: value for name, value in case["stats"].items() if name != "data"}}
 
 
 def _identity(run: Run) -> dict[str, Any]:

@@ -111,7 +111,7 @@ def manifest(**facts: Any) -> dict[str, Any]:
         "git": _git_state(Path(__file__).parent),
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-        "versions": _versions(
+        "versions": versions(
             "papershell",
             "numpy",
             "numba",
@@ -138,7 +138,8 @@ def _git_state(folder: Path) -> Mapping[str, object] | None:
     return {"commit": commit.stdout.strip(), "dirty": bool(changes.stdout.strip())}
 
 
-def _versions(*names: str) -> dict[str, str]:
+def versions(*names: str) -> dict[str, str]:
+    """Return the versions of those of these distributions that are installed, by name."""
     installed = {}
     for name in names:
         try:

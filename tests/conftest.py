@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,16 @@ def require_gpu(backend: str) -> None:
         skip_or_fail("PAPERSHELL_REQUIRE_GPU", available_backends()[backend])
     if backend == "torch" and not torch_has_cuda():
         skip_or_fail("PAPERSHELL_REQUIRE_GPU", "PyTorch sees no CUDA device")
+
+
+@pytest.fixture
+def one_torch_thread() -> Iterator[None]:
+    """Threads that wait for each other on a busy machine take ten times as long as one."""
+    torch = pytest.importorskip("torch")
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture

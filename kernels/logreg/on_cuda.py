@@ -6,6 +6,7 @@ CPU. Columns stand class by class, so that neighbouring threads read neighbourin
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import numpy as np
@@ -93,7 +94,7 @@ KERNEL(residual_bfloat16, float, unsigned short)
 Kernel = Callable[[tuple[int, int, int], tuple[int, int, int], list], object]  # of grid, block and arguments
 
 
-class CudaEngine(FloatEngine):
+class CudaEngine(FloatEngine, ABC):
     """Everything resident on a CUDA device, which the host waits for every few passes only."""
 
     look_every = 4
@@ -105,9 +106,9 @@ class CudaEngine(FloatEngine):
         self.constants: dict[tuple, Array] = {}
         super().__init__(samples, xp, device)
 
+    @abstractmethod
     def kernel(self, name: str) -> Kernel | None:
         """Return the kernel ``name`` of `SOURCE`, or None where only the array formulas can run."""
-        raise NotImplementedError
 
     def constant(self, values):
         """See `FloatEngine.constant`: a copy from the host waits for the device, so none is made twice."""

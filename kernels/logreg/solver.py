@@ -181,8 +181,7 @@ def minimize(
                 return solution
             if callback is not None:
                 callback(passes, solution.left, float(norm.max()))
-        refresh = passes >= refresh_at
-        if refresh:
+        if passes >= refresh_at:
             refresh_at = passes * REFRESH_GROWTH
             fold, ridge = objective.fold[state.who], objective.ridge[engine.constant(state.who)]
             state.metric = metric_at(engine, state.metric.basis, state.theta, fold, ridge)

@@ -28,13 +28,7 @@ FLAGS = ("--epochs", "8", "--learning-rate", "0.01", "--print-every", "25", "--c
 ROUNDING = 784 * float(np.finfo(np.float32).eps)  # of a weight's gradient, summed over a plane
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Threads that wait for each other on a busy machine take ten times as long as one."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
 @pytest.fixture

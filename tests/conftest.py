@@ -44,7 +44,7 @@ def real_cifar10(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def require_gpu(backend: str) -> None:
     """Skip unless ``backend``, torch or cupy, sees a CUDA device."""
-    from kernels.backends import available_backends, is_available, torch_has_cuda
+    from papershell.kernels.backends import available_backends, is_available, torch_has_cuda
 
     if not is_available(backend):
         skip_or_fail("PAPERSHELL_REQUIRE_GPU", available_backends()[backend])
@@ -73,7 +73,7 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path | None:
     """A tracking store without runs; to make its tables takes seconds, to copy them does not."""
     if importlib.util.find_spec("mlflow") is None:
         return None
-    from trainers import tracking
+    from papershell.trainers import tracking
 
     folder = tmp_path_factory.mktemp("store")
     with pytest.MonkeyPatch.context() as patch:

@@ -11,7 +11,7 @@ from typing import Any
 
 import matplotlib.image
 
-from benchmarks.report import write_report
+from papershell.benchmarks.report import write_report
 
 
 class Page:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import runner
+from papershell.benchmarks import runner
 from tests.benchmarks.browser import Page
 from tests.conftest import skip_or_fail
 
@@ -47,7 +47,7 @@ def page(driver: Any, tmp_path: Path) -> Iterator[Page]:
 
 @pytest.fixture
 def suites(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder for suites that `benchmarks.runner` takes for ours: same settings, same fixtures, other files."""
+    """A folder for suites that `runner` takes for ours: same settings, same fixtures, other files."""
     return prepare_suites(tmp_path, monkeypatch)
 
 
@@ -57,8 +57,8 @@ def prepare_suites(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     shutil.copy(runner.FOLDER / "pytest.ini", folder)
     (folder / "conftest.py").write_text(
-        "from benchmarks.conftest import measure, pytest_addoption, session\n"
+        "from papershell.benchmarks.conftest import measure, pytest_addoption, session\n"
     )
-    monkeypatch.setenv("PYTHONPATH", str(runner.FOLDER.parent))
+    monkeypatch.setenv("PYTHONPATH", str(runner.FOLDER.parents[1]))
     monkeypatch.setattr(runner, "FOLDER", folder)
     return folder

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from benchmarks import records, runner
-from benchmarks.records import append, benchmarks_of, read_run, write_run
-from kernels.backends import has_cuda
-from orchestration.cli import main
+from papershell.benchmarks import records, runner
+from papershell.benchmarks.records import append, benchmarks_of, read_run, write_run
+from papershell.kernels.backends import has_cuda
+from papershell.orchestration.cli import main
 from tests.benchmarks.runs import CASES, commit_id, make_run
 
 Bench = Callable[..., tuple[int, str, str]]
@@ -66,7 +66,7 @@ def sentence(text: str) -> str:
 
 def test_run_measures_real_kernels_and_appends_to_the_history(suites: Path, bench: Bench) -> None:
     (suites / "test_solver.py").symlink_to(ROOT / "benchmarks" / "test_solver.py")
-    (suites / "conftest.py").write_text("from benchmarks.conftest import *\n")
+    (suites / "conftest.py").write_text("from papershell.benchmarks.conftest import *\n")
     code, out, _ = bench("run", "--smoke", "--select", "test_digits", "--history", "history")
     assert code == 0 and "wrote outputs/bench.json" in out
     run = read_run(Path("outputs/bench.json"))
@@ -240,9 +240,10 @@ def test_report_needs_no_history(bench: Bench) -> None:
 
 def test_help_imports_no_benchmark() -> None:
     script = (
-        "import sys; from orchestration.cli import main\n"
+        "import sys; from papershell.orchestration.cli import main\n"
+        "heavy = ('papershell.benchmarks', 'numpy', 'pytest')\n"
         "try: main(['bench', '--help'])\n"
-        "finally: print([name for name in sys.modules if name.startswith(('benchmarks', 'numpy', 'pytest'))])"
+        "finally: print([name for name in sys.modules if name.startswith(heavy)])"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0 and "compare" in done.stdout and done.stdout.splitlines()[-1] == "[]"

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.check import LEAST_RUNS, MOST_RUNS, Verdict, confirm, judge
-from benchmarks.ratios import ratio_of
+from papershell.benchmarks.check import LEAST_RUNS, MOST_RUNS, Verdict, confirm, judge
+from papershell.benchmarks.ratios import ratio_of
 from tests.benchmarks.runs import CASES, commit_id, make_run
 
 KEY = "test_kernels.py::test_normalize_float32[numba, out=]"

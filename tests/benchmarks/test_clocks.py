@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks.clocks import COLD_CALLS, L2_FLUSH_BYTES, CudaClock, HostClock
-from kernels import backends
+from papershell.benchmarks.clocks import COLD_CALLS, L2_FLUSH_BYTES, CudaClock, HostClock
+from papershell.kernels import backends
 
 
 def test_the_host_clock_returns_seconds_of_one_call() -> None:

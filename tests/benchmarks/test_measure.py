@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import runner
-from benchmarks.ceilings import Trial
-from benchmarks.measure import Work, against, check, device_of, need, repeats_of
-from benchmarks.records import Run, benchmarks_of, read_run
-from benchmarks.runner import BenchmarkFailure, run_suites
+from papershell.benchmarks import runner
+from papershell.benchmarks.ceilings import Trial
+from papershell.benchmarks.measure import Work, against, check, device_of, need, repeats_of
+from papershell.benchmarks.records import Run, benchmarks_of, read_run
+from papershell.benchmarks.runner import BenchmarkFailure, run_suites
 from tests.benchmarks.conftest import prepare_suites
 
 CHECKED = """
@@ -26,7 +26,7 @@ import time
 import numpy as np
 import pytest
 
-from benchmarks.measure import Work, against
+from papershell.benchmarks.measure import Work, against
 
 RIGHT = np.arange(200_000.0)
 FACTS = {"group": "copy", "error": against(RIGHT), "tolerance": 1e-12, "dtype": "float64"}
@@ -72,7 +72,7 @@ def test_on_a_device(measure):
     measure(CASES, "copy", device="cuda", **FACTS)
 """
 SECOND = """
-from benchmarks.measure import against
+from papershell.benchmarks.measure import against
 import numpy as np
 
 ZEROS = np.zeros(10)
@@ -184,9 +184,9 @@ def quiet_environment() -> dict[str, str]:
 COMMAND = """
 import sys
 from pathlib import Path
-from benchmarks import runner
-from benchmarks.ceilings import Trial
-from orchestration.cli import main
+from papershell.benchmarks import runner
+from papershell.benchmarks.ceilings import Trial
+from papershell.orchestration.cli import main
 runner.FOLDER = Path({folder!r})
 main(["bench", "run", "--smoke", "--output", {output!r}])
 """
@@ -269,7 +269,7 @@ def test_the_best_rate_is_compared_with_the_best_of_the_limit() -> None:
 
 
 def test_an_absent_back_end_skips_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    from kernels import backends
+    from papershell.kernels import backends
 
     absent = [name for name in backends.available_backends() if not backends.is_available(name)]
     for name in absent:

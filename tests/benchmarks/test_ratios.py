@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from benchmarks.ratios import CONFIDENCE, interval_rank, ratio_of
+from papershell.benchmarks.ratios import CONFIDENCE, interval_rank, ratio_of
 
 SECONDS = st.floats(1e-9, 1e4)
 

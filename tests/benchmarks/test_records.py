@@ -14,11 +14,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from benchmarks import records
-from benchmarks.check import judge
-from benchmarks.records import RecordError, append, benchmarks_of, read_history, read_run, write_run
-from benchmarks.report import render
-from orchestration.commands.bench import print_run
+from papershell.benchmarks import records
+from papershell.benchmarks.check import judge
+from papershell.benchmarks.records import (
+    RecordError,
+    append,
+    benchmarks_of,
+    read_history,
+    read_run,
+    write_run,
+)
+from papershell.benchmarks.report import render
+from papershell.orchestration.commands.bench import print_run
 from tests.benchmarks.runs import CASES, GPU, commit_id, make_run
 
 MACHINE = "amd-epyc-2c-3f2a9c"

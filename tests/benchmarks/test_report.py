@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.report import render, write_report
+from papershell.benchmarks.report import render, write_report
 from tests.benchmarks.runs import CASES, HOSTILE, OPTIONAL_NUMBERS, commit_id, make_history, make_run
 
 OPENING = '<script type="application/json" id="data">'

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from benchmarks import machine, results
-from benchmarks.records import read_run
+from papershell.benchmarks import machine, results
+from papershell.benchmarks.records import read_run
 from tests.benchmarks.runs import make_run
 
 ROOT = Path(__file__).parents[2]
@@ -65,7 +65,7 @@ def test_recorded_results_can_be_read(path):
 
 def test_the_readme_is_made_from_the_recorded_results():
     written = (ROOT / "benchmarks" / "results" / "README.md").read_text()
-    assert written == results.page(map(read_run, RECORDED)), "run `python -m benchmarks.results`"
+    assert written == results.page(map(read_run, RECORDED)), "run `python -m papershell.benchmarks.results`"
 
 
 def test_a_gpu_is_described_by_numbers():

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from kernels import available_backends
-from kernels.backends import is_available, torch_has_cuda
+from papershell.kernels import available_backends
+from papershell.kernels.backends import is_available, torch_has_cuda
 
 pytestmark = pytest.mark.skipif(not is_available("torch"), reason=available_backends()["torch"])
 
 
 def test_every_line_of_the_comparison(capsys):
-    from benchmarks import solver_gpu
+    from papershell.benchmarks import solver_gpu
 
     X, y = load_digits(return_X_y=True)
     solver_gpu.compare(np.uint8(15 * X), y, "cpu", np.logspace(0, 3, 4))
@@ -36,7 +36,7 @@ def test_every_line_of_the_comparison(capsys):
 @pytest.mark.skipif(torch_has_cuda(), reason="there is a GPU")
 def test_without_a_gpu_it_says_so_in_a_sentence():
     run = subprocess.run(
-        [sys.executable, "-m", "benchmarks.solver", "gpu"],
+        [sys.executable, "-m", "papershell.benchmarks.solver", "gpu"],
         capture_output=True,
         text=True,
         env=os.environ | {"PAPERSHELL_DATA": ""},

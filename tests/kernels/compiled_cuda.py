@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kernels.logreg.on_cuda import SOURCE
+from papershell.kernels.logreg.on_cuda import SOURCE
 
 BEFORE = """
 #include <math.h>

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import expit, log_expit, log_softmax, softmax
 
-from kernels import Status
-from kernels.backends import is_available
+from papershell.kernels import Status
+from papershell.kernels.backends import is_available
 
 ON_HOST = [name for name in ("numpy", "numba", "torch") if is_available(name)]
 

@@ -7,9 +7,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from kernels import normalize  # noqa: E402
-from kernels.backends import BackendError  # noqa: E402
-from kernels.convnet import N_PARAMETERS, named, sgd  # noqa: E402
+from papershell.kernels import normalize  # noqa: E402
+from papershell.kernels.backends import BackendError  # noqa: E402
+from papershell.kernels.convnet import N_PARAMETERS, named, sgd  # noqa: E402
 
 BACKENDS = ("numba", "torch")
 RATES = {"learning_rate": 0.01, "momentum": 0.9}

@@ -8,11 +8,11 @@ import importlib.metadata
 import numpy as np
 import pytest
 
-from kernels import available_backends
-from kernels.backends import implementation, is_available
-from kernels.logreg import on_cuda
-from kernels.logreg.losses import value_and_residual
-from kernels.logreg.products import Samples
+from papershell.kernels import available_backends
+from papershell.kernels.backends import implementation, is_available
+from papershell.kernels.logreg import on_cuda
+from papershell.kernels.logreg.losses import value_and_residual
+from papershell.kernels.logreg.products import Samples
 from tests.conftest import require_gpu
 from tests.kernels import compiled_cuda
 
@@ -30,7 +30,7 @@ def make_engine(request, monkeypatch):
     if request.param == "host":
         if not is_available("torch"):
             pytest.skip(available_backends()["torch"])
-        from kernels.logreg.on_torch_cuda import BytesEngine
+        from papershell.kernels.logreg.on_torch_cuda import BytesEngine
 
         kernel = request.getfixturevalue("kernel")
         monkeypatch.setattr(BytesEngine, "kernel", lambda self, name: kernel(name))
@@ -79,8 +79,8 @@ def test_pieces_on_a_gpu_are_float32_grade():
     require_gpu("torch")
     import torch
 
-    from kernels.logreg.on_torch_cuda import BytesEngine
-    from kernels.logreg.products import Grade
+    from papershell.kernels.logreg.on_torch_cuda import BytesEngine
+    from papershell.kernels.logreg.products import Grade
 
     rng = np.random.default_rng(0)
     X, W = rng.integers(0, 256, (20_000, 785), dtype=np.uint8), rng.normal(size=(40, 785))

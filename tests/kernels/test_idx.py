@@ -22,8 +22,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from kernels import IdxError, map_idx, normalize, read_idx, read_normalized, write_idx
-from kernels.backends import REGISTRY, is_available
+from papershell.kernels import IdxError, map_idx, normalize, read_idx, read_normalized, write_idx
+from papershell.kernels.backends import REGISTRY, is_available
 
 CODES = {"uint8": 0x08, "int8": 0x09, "int16": 0x0B, "int32": 0x0C, "float32": 0x0D, "float64": 0x0E}
 PRESENT = [name for name in REGISTRY if is_available(name)]
@@ -223,7 +223,7 @@ def test_lies_cost_neither_memory_nor_time(tmp_path: Path) -> None:
     (tmp_path / "isize.gz").write_bytes(gzip.compress(large)[:-4] + b"\xff\xff\xff\xff")
     script = """
         import resource, sys, time
-        from kernels import IdxError, read_idx
+        from papershell.kernels import IdxError, read_idx
         for path in sys.argv[1:]:
             before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
             start = time.process_time()
@@ -251,7 +251,7 @@ def test_without_isal_the_answers_are_the_same() -> None:
     script = """
         import gzip, sys
         sys.modules["isal"] = None
-        from kernels import IdxError, read_idx
+        from papershell.kernels import IdxError, read_idx
         packed = gzip.compress(b"\\0\\0\\x08\\x01\\0\\0\\0\\3abc")
         assert read_idx(packed).tobytes() == b"abc"
         for bad in (packed[:-1], packed[:12] + b"\\xff" + packed[13:], packed + b"x"):

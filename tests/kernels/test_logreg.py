@@ -9,9 +9,9 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
 
-from kernels import BackendError, PathSolution, Status, available_backends, fit_path
-from kernels.backends import is_available, torch_has_cuda
-from kernels.logreg import path
+from papershell.kernels import BackendError, PathSolution, Status, available_backends, fit_path
+from papershell.kernels.backends import is_available, torch_has_cuda
+from papershell.kernels.logreg import path
 from tests.kernels.logreg_reference import (
     ITERATION_UNIT,
     ON_HOST,
@@ -174,7 +174,7 @@ def test_a_rate_alone_is_the_rate_in_company(data, pixels, kind, backend):
 
 @pytest.mark.skipif(not is_available("torch"), reason=available_backends()["torch"])
 def test_exact_products_give_the_same_rate_in_company_to_the_last_digits(pixels):
-    from kernels.logreg.on_torch import integer_products_are_exact
+    from papershell.kernels.logreg.on_torch import integer_products_are_exact
 
     if torch_has_cuda():
         pytest.skip("PyTorch multiplies on the GPU here")
@@ -306,7 +306,7 @@ def test_batches_that_must_be_split_give_the_same_path(data, pixels, backend, ki
 
 @pytest.mark.mnist
 def test_mnist_reaches_the_known_figures(mnist_folder):
-    from kernels import read_idx
+    from papershell.kernels import read_idx
 
     def images_and_labels(kind: str) -> tuple[np.ndarray, np.ndarray]:
         images, labels = (

@@ -7,9 +7,9 @@ from dataclasses import fields, is_dataclass, replace
 import numpy as np
 import pytest
 
-from kernels import Status, available_backends, fit_path
-from kernels.backends import is_available
-from kernels.logreg import coordinates, on_cuda, precondition, solver
+from papershell.kernels import Status, available_backends, fit_path
+from papershell.kernels.backends import is_available
+from papershell.kernels.logreg import coordinates, on_cuda, precondition, solver
 from tests.conftest import require_gpu
 from tests.kernels import compiled_cuda
 from tests.kernels.logreg_reference import TIGHT, assert_same_optimum, blobs, check, in_bytes
@@ -24,7 +24,7 @@ def host_tensors(request, monkeypatch, tmp_path):
         pytest.skip(available_backends()["torch"])
     import torch
 
-    from kernels.logreg import on_torch, on_torch_cuda
+    from papershell.kernels.logreg import on_torch, on_torch_cuda
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -160,8 +160,8 @@ def on_meta(value):
 @pytest.mark.parametrize("kind", ["floats", "bytes"])
 def test_no_pass_mixes_host_and_device_or_asks_for_a_number(host_tensors, kind, leading, monkeypatch):
     """On "meta" operands of the host raise, as on CUDA, and so does every question that a queue cannot answer."""
-    from kernels.logreg import on_torch_cuda
-    from kernels.logreg.products import Samples
+    from papershell.kernels.logreg import on_torch_cuda
+    from papershell.kernels.logreg.products import Samples
 
     monkeypatch.setattr(on_torch_cuda.FloatsEngine, "kernel", lambda self, name: lambda *launch: None)
     for module in (coordinates, precondition):
@@ -211,8 +211,8 @@ def test_a_gpu_agrees_with_the_reference(backend, loss, kind):
 @pytest.mark.gpu
 def test_pytorch_runs_on_the_gpu_where_there_is_one():
     require_gpu("torch")
-    from kernels.logreg import on_torch, on_torch_cuda
-    from kernels.logreg.products import Samples
+    from papershell.kernels.logreg import on_torch, on_torch_cuda
+    from papershell.kernels.logreg.products import Samples
 
     X, y = blobs()
     for data, kind in ((X, on_torch_cuda.FloatsEngine), (in_bytes(X), on_torch_cuda.BytesEngine)):

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
-from kernels import BackendError, Status, fit_path
-from kernels.logreg import coordinates, precondition
+from papershell.kernels import BackendError, Status, fit_path
+from papershell.kernels.logreg import coordinates, precondition
 from tests.kernels.logreg_reference import ON_HOST, assert_same_optimum, blobs, check, in_bytes
 
 RATES = [0.0, 1e-3, 1.0]
@@ -236,7 +236,7 @@ def test_an_unknown_back_end_lists_the_known():
 LARGER_THAN_MEMORY = """
 import resource, sys
 import numpy as np
-from kernels import fit_path, map_idx
+from papershell.kernels import fit_path, map_idx
 
 def data_bytes():
     with open("/proc/self/status") as lines:

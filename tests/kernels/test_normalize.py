@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from kernels import BackendError, normalize
-from kernels.backends import REGISTRY, is_available
+from papershell.kernels import BackendError, normalize
+from papershell.kernels.backends import REGISTRY, is_available
 
 ON_HOST = [name for name in REGISTRY if is_available(name) and name not in ("cupy", "numba-cuda")]
 ON_DEVICE = ["torch", "cupy", "numba-cuda"]
@@ -224,7 +224,7 @@ def test_after_a_fork() -> None:
     script = """
         import os
         import numpy as np
-        from kernels import normalize
+        from papershell.kernels import normalize
         images = np.resize(np.arange(256, dtype=np.uint8), 3 << 20)
         before = normalize(images)
         child = os.fork()
@@ -242,7 +242,7 @@ def test_small_arrays_need_no_compiler() -> None:
     script = """
         import sys
         import numpy as np
-        from kernels import normalize
+        from papershell.kernels import normalize
         normalize(np.zeros((100, 784), np.uint8))
         print("numba" in sys.modules)
     """

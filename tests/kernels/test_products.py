@@ -8,10 +8,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from kernels import BackendError, available_backends
-from kernels.backends import is_available
-from kernels.logreg.coordinates import draw
-from kernels.logreg.products import (
+from papershell.kernels import BackendError, available_backends
+from papershell.kernels.backends import is_available
+from papershell.kernels.logreg.coordinates import draw
+from papershell.kernels.logreg.products import (
     LARGEST_INTEGER_SUM,
     Samples,
     add_up,
@@ -19,7 +19,7 @@ from kernels.logreg.products import (
     largest_fixed_point,
     split_digits,
 )
-from kernels.logreg.reference import Engine as ReferenceEngine
+from papershell.kernels.logreg.reference import Engine as ReferenceEngine
 
 FLOAT32, FLOAT64 = 2.0**-24, 2.0**-53  # halves of a unit in the last place
 MATRICES = arrays.arrays(
@@ -34,7 +34,7 @@ def torch_engine():
     """The engine of exact integer products, where this processor has them."""
     if not is_available("torch"):
         pytest.skip(available_backends()["torch"])
-    from kernels.logreg import on_torch
+    from papershell.kernels.logreg import on_torch
 
     if not on_torch.integer_products_are_exact():
         pytest.skip("no exact integer products: this processor has neither VNNI nor AMX")
@@ -143,11 +143,11 @@ def test_every_grade_keeps_its_promise(n, P, A, kind, loss, fit_intercept, magni
 
 def engines(data: Samples):
     """Yield the engines of this host, but for the reference."""
-    from kernels.logreg import on_numba
+    from papershell.kernels.logreg import on_numba
 
     yield on_numba.Engine(data)
     if is_available("torch"):
-        from kernels.logreg import on_torch, on_torch_cuda
+        from papershell.kernels.logreg import on_torch, on_torch_cuda
 
         yield on_torch_cuda.FloatsEngine(data, device="cpu")
         yield on_torch_cuda.BytesEngine(data, device="cpu")
@@ -199,7 +199,7 @@ def test_the_integer_gram_matrix_is_exact(torch_engine, n, P):
 
 @pytest.mark.skipif(not is_available("torch"), reason=available_backends()["torch"])
 def test_a_processor_without_integer_products_refuses_them(monkeypatch):
-    from kernels.logreg import on_torch
+    from papershell.kernels.logreg import on_torch
 
     monkeypatch.setattr(on_torch, "integer_products_are_exact", lambda: False)
     with pytest.raises(BackendError, match="no fast exact byte products"):

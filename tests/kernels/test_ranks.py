@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kernels import PathSolution, Status, available_backends, fit_path, rows_over_ranks
-from kernels.backends import is_available
+from papershell.kernels import PathSolution, Status, available_backends, fit_path, rows_over_ranks
+from papershell.kernels.backends import is_available
 from tests.kernels.logreg_reference import ITERATION_UNIT, ON_HOST, assert_same_optimum, blobs, in_bytes
 
 pytestmark = pytest.mark.skipif(not is_available("torch"), reason=available_backends()["torch"])
@@ -37,9 +37,7 @@ def fit(case: str) -> PathSolution:
 def under_torchrun(folder: Path, ranks: int, body: str, timeout_s: float = 120):
     """Run ``body`` on so many ranks, with ``rank`` set."""
     script = folder / "script.py"
-    head = (
-        "import numpy as np\nfrom kernels import fit_path, rows_over_ranks\nwith rows_over_ranks() as rank:\n"
-    )
+    head = "import numpy as np\nfrom papershell import fit_path, rows_over_ranks\nwith rows_over_ranks() as rank:\n"
     script.write_text(head + textwrap.indent(textwrap.dedent(body), "    "))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
     paths = os.pathsep.join([str(Path(__file__).parents[2]), *sys.path])

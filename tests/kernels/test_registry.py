@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-import kernels
-from kernels import BackendError, available_backends, normalize, read_idx
-from kernels.backends import REGISTRY, is_available
+from papershell import kernels
+from papershell.kernels import BackendError, available_backends, normalize, read_idx
+from papershell.kernels.backends import REGISTRY, is_available
 
 ENTRY_POINTS = {"idx": "decode", "normalize": "normalize"}
 
@@ -38,7 +38,7 @@ def test_the_core_imports_with_every_other_library_absent() -> None:
         libraries = "azureml cupy keras matplotlib mlflow numba numba.cuda numba_cuda sklearn torch"
         sys.modules |= dict.fromkeys(libraries.split())
         import numpy as np
-        import kernels
+        from papershell import kernels
         kernels.read_idx(b"\\0\\0\\x08\\x01\\0\\0\\0\\1a")
         kernels.normalize(np.zeros(9, np.uint8))
         print(kernels.available_backends()["cupy"])
@@ -54,7 +54,7 @@ def test_importing_the_core_loads_nothing_heavy() -> None:
         [
             sys.executable,
             "-c",
-            "import kernels, sys; print(*{name.partition('.')[0] for name in sys.modules})",
+            "import papershell.kernels, sys; print(*{name.partition('.')[0] for name in sys.modules})",
         ],
         capture_output=True,
         text=True,

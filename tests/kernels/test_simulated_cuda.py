@@ -23,7 +23,7 @@ def test_byte_order() -> None:
     simulate("""
         from importlib import import_module
         import numpy as np
-        decode = import_module("kernels.idx.on_numba_cuda").decode
+        decode = import_module("papershell.kernels.idx.on_numba_cuda").decode
         for dtype in map(np.dtype, ["u1", "i1", ">i2", ">i4", ">f4", ">f8"]):
             for shape in [(3, 5), (33,), (0, 2)]:
                 array = (np.arange(np.prod(shape)).reshape(shape) * 3.7 - 9).astype(dtype)
@@ -37,8 +37,8 @@ def test_normalize() -> None:
     simulate("""
         from importlib import import_module
         import numpy as np
-        device = import_module("kernels.normalize.on_numba_cuda").normalize
-        host = import_module("kernels.normalize.reference").normalize
+        device = import_module("papershell.kernels.normalize.on_numba_cuda").normalize
+        host = import_module("papershell.kernels.normalize.reference").normalize
         images = np.arange(3 * 4 * 31, dtype=np.uint16).astype(np.uint8).reshape(3, 4, 31)
         for dtype in ("float32", "float16", "float64"):
             for mean in (0.3, np.linspace(0, 1, 31), np.linspace(0, 1, 4)[:, None]):

@@ -30,13 +30,13 @@ def log_of(root: Path, run, name: str = "std_log.txt") -> Path:
 @contextmanager
 def served(folder: Path, *flags: str) -> Iterator[Path]:
     """Serve a workspace of ``folder`` that has a cluster ``c1``."""
-    from orchestration import azure_ml, loopback
-    from orchestration.job import Cluster
+    from papershell.orchestration import azure, loopback
+    from papershell.orchestration.azure.job import Cluster
 
     loopback.start(folder, arguments=flags)
     try:
         cluster = Cluster("c1", "STANDARD_D2s_v5")
-        azure_ml.ensure_cluster(loopback.connect(folder), cluster, show=lambda line: None)
+        azure.ensure_cluster(loopback.connect(folder), cluster, show=lambda line: None)
         yield folder
     finally:
         loopback.stop(folder)
@@ -68,7 +68,7 @@ def workspace(root: Path, monkeypatch: pytest.MonkeyPatch):
     """The genuine `azureml.core.Workspace` on ``root``."""
     from azureml.core import Run
 
-    from orchestration import loopback
+    from papershell.orchestration import loopback
 
     for name, value in FAST.items():
         monkeypatch.setattr(Run, name, value)
@@ -96,7 +96,7 @@ def submit_script(workspace, tmp_path: Path) -> Callable:
 def run(project, capsys):
     """Run the command in an empty project; return exit code, stdout and stderr."""
 
-    from orchestration.cli import main
+    from papershell.orchestration.cli import main
 
     def run(*arguments: object) -> tuple[int, str, str]:
         capsys.readouterr()

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from orchestration import loopback
+from papershell.orchestration import loopback
 
 LOOPBACK = ("--workspace", "loopback")
 
@@ -32,8 +32,8 @@ def user_workspace(home):
 def submitted(user_workspace, tmp_path_factory) -> tuple[str, str]:
     """The id and output of ``papershell submit logreg --workspace loopback --wait``."""
     done = subprocess.run(
-        [sys.executable, "-m", "orchestration.cli", "submit", "logreg", *LOOPBACK, "--data", "digits", "--wait",
-         "--regularization", "0.5", "--backend", "numpy"],
+        [sys.executable, "-m", "papershell.orchestration.cli", "submit", "logreg", *LOOPBACK, "--data", "digits",
+         "--wait", "--regularization", "0.5", "--backend", "numpy"],
         capture_output=True, text=True, timeout=120, cwd=tmp_path_factory.mktemp("project"),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -164,7 +164,7 @@ def test_a_dry_run_needs_no_network_and_no_workspace(run, monkeypatch):
     code, out, err = run("submit", "logreg", "--data", "digits", "--dry-run", "--nodes", "1", "--out", "o p")
     assert code == 0, err
     request = json.loads(out)
-    command = "python -m trainers.logreg --data-folder DatasetConsumptionConfig:data --out 'o p'"
+    command = "python -m papershell.trainers.logreg --data-folder DatasetConsumptionConfig:data --out 'o p'"
     assert request["run_configuration"]["command"] == command
     assert request["job"]["cluster"]["vm_size"] == "STANDARD_D2_V2" and "retires on 2028-05-01" in err
     assert set(request["data"]["bytes"]) == {
@@ -194,7 +194,7 @@ def test_a_job_from_a_file(run, tmp_path):
 def test_export(run, tmp_path):
     code, out, _ = run("submit", "logreg", "--data", "digits", "--export", tmp_path / "job.yml")
     assert code == 0 and [line.split()[0] for line in out.splitlines()] == ["wrote"] * 3
-    assert (tmp_path / "job.code" / "trainers" / "logreg.py").is_file()
+    assert (tmp_path / "job.code" / "papershell" / "trainers" / "logreg.py").is_file()
 
 
 @pytest.mark.parametrize(
@@ -221,7 +221,7 @@ def test_serve_until_interrupted(tmp_path, run):
     import signal
 
     process = subprocess.Popen(
-        [sys.executable, "-m", "orchestration.cli", "workspace", "serve", "--root", str(tmp_path / "w")],
+        [sys.executable, "-m", "papershell.orchestration.cli", "workspace", "serve", "--root", str(tmp_path / "w")],
         stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
@@ -244,7 +244,7 @@ def test_serve_until_interrupted(tmp_path, run):
 
 def test_help_is_quick_and_loads_no_azure():
     script = (
-        "import sys; from orchestration.cli import main\n"
+        "import sys; from papershell.orchestration.cli import main\n"
         "try: main(['submit', '--help'])\n"
         "except SystemExit: pass\n"
         "print([name for name in ('azureml', 'werkzeug', 'yaml', 'requests', 'packaging') if name in sys.modules])"

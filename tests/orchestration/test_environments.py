@@ -13,7 +13,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from orchestration import base_images, conda_file, snapshot, vm_sizes
+from papershell.orchestration.azure import conda_file, images, sizes, snapshot
 
 ROOT = snapshot.source_root()
 FILES = sorted(ROOT.glob("environment-*.yml"))
@@ -110,12 +110,12 @@ def test_any_text_is_an_environment_or_one_sentence(text):
 
 
 def test_every_size_says_where_and_when_it_was_read():
-    for key, size in vm_sizes.SIZES.items():
+    for key, size in sizes.SIZES.items():
         assert key == size.name.upper() and size.source and date(2026, 1, 1) <= size.read_on
         assert (size.gpus > 0) == (size.compute_capability is not None)
-        assert not size.successor or vm_sizes.find(size.successor), size
+        assert not size.successor or sizes.find(size.successor), size
         if size.successor:
-            assert vm_sizes.find(size.successor).retires_on is None
+            assert sizes.find(size.successor).retires_on is None
         assert size.retires_on is None or size.successor
 
 
@@ -130,18 +130,18 @@ def test_every_size_says_where_and_when_it_was_read():
     ],
 )  # fmt: skip
 def test_gpus_and_cuda(size, capability, newest_cuda):
-    assert vm_sizes.find(size).compute_capability == capability
-    supported = [major for major in (10, 11, 12, 13) if base_images.supports((major, 8), capability)]
+    assert sizes.find(size).compute_capability == capability
+    supported = [major for major in (10, 11, 12, 13) if images.supports((major, 8), capability)]
     assert max(supported) == newest_cuda
 
 
-@pytest.mark.parametrize("size", vm_sizes.SIZES.values(), ids=lambda size: size.name)
+@pytest.mark.parametrize("size", sizes.SIZES.values(), ids=lambda size: size.name)
 def test_the_image_chosen_for_a_gpu_has_code_for_it(size):
-    image = base_images.find(base_images.image_for(size.compute_capability))
+    image = images.find(images.image_for(size.compute_capability))
     if size.compute_capability is None:
         assert image.cuda is None
     else:
-        assert base_images.supports(image.cuda, size.compute_capability)
+        assert images.supports(image.cuda, size.compute_capability)
         assert not image.deprecated_on or size.compute_capability < (5, 0)
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from orchestration import snapshot
-from orchestration.errors import OrchestrationError
-from orchestration.export_v2 import export
-from orchestration.job import Cluster, TrainJob
+from papershell.orchestration.azure import snapshot
+from papershell.orchestration.azure.export import export
+from papershell.orchestration.azure.job import Cluster, TrainJob
+from papershell.orchestration.errors import OrchestrationError
 
 warnings.filterwarnings("ignore", module="azure")
 ROOT = snapshot.source_root()
@@ -44,7 +44,7 @@ def test_the_loader_of_version_2_accepts_the_job(data, tmp_path):
     assert [path.name for path in paths] == ["job.yml", "job.environment.yml", "job.data.yml"]
     loaded = load_job(str(paths[0]))
     assert shlex.split(loaded.command) == [
-        "python", "-m", "trainers.torch_cifar10", "--data-folder", "${{inputs.data}}", "--note", "a 'b'"
+        "python", "-m", "papershell.trainers.torch_cifar10", "--data-folder", "${{inputs.data}}", "--note", "a 'b'"
     ]  # fmt: skip
     assert loaded.experiment_name == "day1-experiment-train" and loaded.compute == "gpu-cluster"
     assert loaded.inputs["data"].path == str(data) and loaded.inputs["data"].mode == "ro_mount"
@@ -53,7 +53,7 @@ def test_the_loader_of_version_2_accepts_the_job(data, tmp_path):
     assert loaded.limits.timeout == 180
     assert loaded._validate().passed
     code = (paths[0].parent / loaded.code).resolve()
-    assert (code / "trainers" / "__init__.py").is_file() and (code / "kernels" / "__init__.py").is_file()
+    assert all((code / "papershell" / name / "__init__.py").is_file() for name in ("", "kernels", "trainers"))
 
 
 def test_the_loaders_of_version_2_accept_the_assets(data, tmp_path):

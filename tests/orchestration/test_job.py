@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestration.job import GPU_CLUSTER, TRAINERS, Cluster, JobError, TrainJob, default_cluster
+from papershell.orchestration.azure.job import (
+    GPU_CLUSTER,
+    TRAINERS,
+    Cluster,
+    JobError,
+    TrainJob,
+    default_cluster,
+)
 
 JOB = TrainJob("torch-cifar10", Cluster("gpu-cluster", "STANDARD_NC4as_T4_v3"), "env.yml")
 
@@ -82,5 +89,5 @@ def test_arguments_reach_the_shell_as_they_are():
     job = TrainJob("logreg", GPU_CLUSTER, "e.yml", ("--out", "a b; rm -rf $HOME"))
     line = " ".join(map(str, job.command("DatasetConsumptionConfig:data")))
     assert shlex.split(line) == [
-        "python", "-m", "trainers.logreg", "--data-folder", "DatasetConsumptionConfig:data", *job.arguments
+        "python", "-m", "papershell.trainers.logreg", "--data-folder", "DatasetConsumptionConfig:data", *job.arguments
     ]  # fmt: skip

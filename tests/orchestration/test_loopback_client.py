@@ -47,7 +47,7 @@ def finished(root, tmp_path_factory):
 
     from azureml.core import Environment, Experiment, Run, ScriptRunConfig
 
-    from orchestration import loopback
+    from papershell.orchestration import loopback
 
     workspace = loopback.connect(root)
     folder = tmp_path_factory.mktemp("source")

@@ -11,10 +11,10 @@ import requests
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestration import azure_ml, loopback
-from orchestration.errors import OrchestrationError
-from orchestration.loopback.faults import KINDS, Fault
-from orchestration.run_handle import asking
+from papershell.orchestration import azure, loopback
+from papershell.orchestration.azure.run_handle import asking
+from papershell.orchestration.errors import OrchestrationError
+from papershell.orchestration.loopback.faults import KINDS, Fault
 from tests.orchestration.conftest import served
 
 SLOW = ("500", "503", "nothing")  # the client tries these again for 20 seconds
@@ -53,7 +53,7 @@ def faulty(tmp_path: Path, home):
 def submitted(workspace, folder: Path):
     from azureml.core import Environment, Experiment, ScriptRunConfig
 
-    from orchestration.run_handle import RunHandle
+    from papershell.orchestration.azure.run_handle import RunHandle
 
     (folder / "s").mkdir()
     (folder / "s" / "train.py").write_text(SCRIPT)
@@ -101,7 +101,7 @@ def test_an_upload_that_is_always_cut_is_not_believed(faulty, tmp_path):
     (tmp_path / "mnist").mkdir()
     (tmp_path / "mnist" / "a.gz").write_bytes(bytes(5000))
     with pytest.raises(OrchestrationError):
-        azure_ml.upload_folder(workspace, tmp_path / "mnist", "mnist")
+        azure.upload_folder(workspace, tmp_path / "mnist", "mnist")
     container = tmp_path / "w" / "blobs" / "azureml-blobstore"
     assert [p for p in container.rglob("*") if p.is_file()] == []
 
@@ -125,8 +125,8 @@ def test_a_damaged_upload_is_refused(header, root, workspace):
 def test_an_expired_token_is_one_sentence(root, home):
     import json
 
-    from orchestration.loopback.client import open_workspace
-    from orchestration.loopback.tokens import Tokens
+    from papershell.orchestration.loopback.client import open_workspace
+    from papershell.orchestration.loopback.tokens import Tokens
 
     address = loopback.find(root)
     key = json.loads((root / "identity.json").read_text())["key"]

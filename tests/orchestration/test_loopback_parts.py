@@ -15,9 +15,9 @@ import werkzeug.exceptions as http
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestration import loopback
-from orchestration.loopback.filters import parse_filter
-from orchestration.loopback.store import Store
+from papershell.orchestration import loopback
+from papershell.orchestration.loopback.filters import parse_filter
+from papershell.orchestration.loopback.store import Store
 
 RUN = {
     "runId": "r1", "status": "Completed", "parentRunId": None, "runType": "azureml.scriptrun", "target": "c1",

@@ -11,12 +11,12 @@ import psutil
 import pytest
 import werkzeug.exceptions as http
 
-from orchestration import loopback
-from orchestration.errors import OrchestrationError
-from orchestration.loopback.commands import command_lines
-from orchestration.loopback.inputs import Input, InputError, prepare
-from orchestration.loopback.processes import processes_of
-from orchestration.run_handle import FINAL_STATES, RunHandle, asking
+from papershell.orchestration import loopback
+from papershell.orchestration.azure.run_handle import FINAL_STATES, RunHandle, asking
+from papershell.orchestration.errors import OrchestrationError
+from papershell.orchestration.loopback.commands import command_lines
+from papershell.orchestration.loopback.inputs import Input, InputError, prepare
+from papershell.orchestration.loopback.process_groups import processes_of
 from tests.orchestration.conftest import log_of, served
 
 
@@ -391,7 +391,7 @@ def test_one_service_per_folder(tmp_path, home):
     try:
         assert loopback.start(tmp_path / "w") == address
         second = subprocess.run(
-            [sys.executable, "-m", "orchestration.loopback", str(tmp_path / "w")],
+            [sys.executable, "-m", "papershell.orchestration.loopback", str(tmp_path / "w")],
             capture_output=True, text=True, timeout=60,
         )  # fmt: skip
         assert second.returncode == 1 and "is served by another process" in second.stderr

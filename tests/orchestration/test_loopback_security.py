@@ -15,12 +15,12 @@ import werkzeug.exceptions as http
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from orchestration import loopback
-from orchestration.loopback.files import inside, regular_files, save
-from orchestration.loopback.routes import ALL_ROUTES
-from orchestration.loopback.routing import SCOPE
-from orchestration.loopback.tls import BLOB_HOST
-from orchestration.loopback.tokens import Tokens
+from papershell.orchestration import loopback
+from papershell.orchestration.loopback.routes import ALL_ROUTES
+from papershell.orchestration.loopback.routing import SCOPE
+from papershell.orchestration.loopback.run_files import inside, regular_files, save
+from papershell.orchestration.loopback.tls import BLOB_HOST
+from papershell.orchestration.loopback.tokens import Tokens
 
 HOSTILE = ["../x", "a/../../x", "/etc/passwd", "a//b", "./a", "", ".", "..", "a\\b", "C:x", "a\0b", "a/.."]
 

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from orchestration import base_images, snapshot, vm_sizes
-from orchestration.job import Cluster, TrainJob
-from orchestration.preflight import ERROR, WARNING, preflight, quota
+from papershell.orchestration.azure import images, sizes, snapshot
+from papershell.orchestration.azure.job import Cluster, TrainJob
+from papershell.orchestration.azure.preflight import ERROR, WARNING, preflight, quota
 
 TODAY = date(2026, 11, 20)
 ENVIRONMENTS = snapshot.source_root()
 T4, A100, V100, NC6 = "STANDARD_NC4as_T4_v3", "STANDARD_NC24ads_A100_v4", "STANDARD_NC6s_v3", "STANDARD_NC6"
-IMAGE = base_images.REGISTRY
+IMAGE = images.REGISTRY
 SDK = "azureml-core"
 
 
@@ -27,7 +27,7 @@ class Project:
 
     def __init__(self, folder: Path) -> None:
         self.root = folder / "source"
-        for name in snapshot.FOLDERS:
+        for name in ("papershell/kernels", "papershell/trainers"):
             (self.root / name).mkdir(parents=True)
             (self.root / name / "__init__.py").write_text("")
         self.data = folder / "mnist"
@@ -60,17 +60,17 @@ class Project:
 
 
 def _large(p: Project) -> None:
-    with (p.root / "trainers" / "weights.bin").open("wb") as file:
+    with (p.root / "papershell" / "trainers" / "weights.bin").open("wb") as file:
         file.truncate(snapshot.MAX_BYTES + 1)
 
 
 def _many(p: Project) -> None:
     for number in range(snapshot.MAX_FILES):
-        (p.root / "kernels" / f"f{number}.txt").touch()
+        (p.root / "papershell" / "kernels" / f"f{number}.txt").touch()
 
 
 def _link(p: Project) -> None:
-    (p.root / "kernels" / "secret").symlink_to("/etc/passwd")
+    (p.root / "papershell" / "kernels" / "secret").symlink_to("/etc/passwd")
 
 
 def _text(text: str) -> Callable[[Project], None]:
@@ -96,16 +96,16 @@ FAULTS: list[tuple[str, Callable[[Project], None], str, str]] = [
     ("shared GPU", lambda p: p.change(processes_per_node=2), ERROR, "2 processes a node share 1 GPU"),
     # Base images
     ("CUDA 10 image", lambda p: p.change(image=IMAGE + "openmpi3.1.2-cuda10.0-cudnn7-ubuntu18.04"), WARNING,
-     f"no longer maintained since 2024-12-06; take {base_images.GPU_IMAGE}"),
+     f"no longer maintained since 2024-12-06; take {images.GPU_IMAGE}"),
     ("SDK's default image", lambda p: p.change(image=IMAGE + "openmpi4.1.0-cuda11.8-cudnn8-ubuntu22.04"),
      WARNING, "2025-09-09"),
     ("unknown image", lambda p: p.change(image=IMAGE + "openmpi9-cuda99"), ERROR, "is unknown; take"),
-    ("image without CUDA", lambda p: p.change(image=base_images.CPU_IMAGE), ERROR, "has no CUDA for the T4"),
-    ("image with idle CUDA", lambda p: (p.cpu(), p.change(image=base_images.GPU_IMAGE)), WARNING, "no GPU"),
+    ("image without CUDA", lambda p: p.change(image=images.CPU_IMAGE), ERROR, "has no CUDA for the T4"),
+    ("image with idle CUDA", lambda p: (p.cpu(), p.change(image=images.GPU_IMAGE)), WARNING, "no GPU"),
     ("CUDA 13 image on V100",
      lambda p: (p.size(V100), p.change(image=IMAGE + "openmpi5.0-cuda13.1-ubuntu24.04")), ERROR,
      "CUDA 13.1 of base image openmpi5.0-cuda13.1-ubuntu24.04 has no code for the V100"),
-    ("CUDA 12 image on K80", lambda p: (p.size(NC6), p.change(image=base_images.GPU_IMAGE)), ERROR,
+    ("CUDA 12 image on K80", lambda p: (p.size(NC6), p.change(image=images.GPU_IMAGE)), ERROR,
      "compute capability 3.7); take mcr.microsoft.com/azureml/openmpi4.1.0-cuda11.8-cudnn8-ubuntu22.04"),
     # GPU packages
     ("CUDA 13 packages on V100", lambda p: (p.size(V100), p.pins("python=3.11", "cuda-version=13.*")), ERROR,
@@ -142,9 +142,9 @@ FAULTS: list[tuple[str, Callable[[Project], None], str, str]] = [
     ("distutils", lambda p: p.pins("python=3.12"), ERROR, "Python 3.12 dropped; list setuptools"),
     # Snapshot
     ("large snapshot", _large, ERROR, "is 300 MB, Azure ML takes 300 MB; move away or list in .amlignore: "
-     "trainers/weights.bin (314.6 MB)"),
+     "papershell/trainers/weights.bin (314.6 MB)"),
     ("many files", _many, ERROR, "has 2002 files, Azure ML takes 2,000"),
-    ("link", _link, ERROR, "kernels/secret is a symbolic link"),
+    ("link", _link, ERROR, "papershell/kernels/secret is a symbolic link"),
     # Data
     ("no data", lambda p: p.change(data="nowhere"), ERROR, "there is no data folder nowhere"),
     ("empty data", lambda p: (p.data / "train-images.gz").unlink(), ERROR, "holds no file"),
@@ -192,7 +192,7 @@ def test_a_size_is_there_until_the_day_it_retires(tmp_path):
 def test_amlignore_is_honoured_and_stands_before_gitignore(tmp_path):
     project = Project(tmp_path)
     _large(project)
-    (project.root / ".gitignore").write_text("trainers/weights.bin\n")
+    (project.root / ".gitignore").write_text("papershell/trainers/weights.bin\n")
     assert preflight(project.job, root=project.root, today=TODAY) == []
     (project.root / ".amlignore").write_text("*.txt\n")
     assert len(preflight(project.job, root=project.root, today=TODAY)) == 1
@@ -202,19 +202,19 @@ def test_amlignore_is_honoured_and_stands_before_gitignore(tmp_path):
 
 def test_what_preflight_measures_is_what_is_sent(tmp_path):
     project = Project(tmp_path)
-    (project.root / "kernels" / "__pycache__").mkdir()
-    (project.root / "kernels" / "__pycache__" / "x.pyc").touch()
+    (project.root / "papershell" / "kernels" / "__pycache__").mkdir()
+    (project.root / "papershell" / "kernels" / "__pycache__" / "x.pyc").touch()
     (project.root / "secret.txt").touch()
     snapshot.stage(snapshot.measure(project.root), tmp_path / "staged")
     staged = [Path(top, name) for top, _, names in os.walk(tmp_path / "staged") for name in names]
     assert {p.relative_to(tmp_path / "staged").as_posix() for p in staged} == {
-        "kernels/__init__.py", "trainers/__init__.py"
+        "papershell/kernels/__init__.py", "papershell/trainers/__init__.py"
     }  # fmt: skip
 
 
 def test_quota(tmp_path):
     job = replace(Project(tmp_path).job, nodes=3)
-    family = vm_sizes.SIZES[T4.upper()].family
+    family = sizes.SIZES[T4.upper()].family
     assert quota(job, None) == quota(job, {"other": 0}) == quota(job, {family: 12}) == []
     (found,) = quota(job, {family: 11})
     assert found.level == ERROR and "12 cores" in found.message and "11 left" in found.message

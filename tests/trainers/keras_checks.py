@@ -9,12 +9,12 @@ import json
 
 import numpy as np
 
-from trainers.checkpoint import DivergenceError
-from trainers.keras_mnist import load_keras
+from papershell.trainers.checkpoint import DivergenceError
+from papershell.trainers.keras_mnist import load_keras
 
 keras = load_keras("cpu")
 
-from trainers.keras_epoch import open_epoch  # noqa: E402  (after the back end is chosen)
+from papershell.trainers.keras_epoch import open_epoch  # noqa: E402  (after the back end is chosen)
 
 RNG = np.random.default_rng(2)
 X = RNG.random((330, 20), dtype=np.float32)

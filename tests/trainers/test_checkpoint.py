@@ -12,14 +12,14 @@ import time
 import numpy as np
 import pytest
 
-from trainers.checkpoint import manifest, write_atomic, write_json
-from trainers.linear_model import MODEL_STEM, LinearModel, write_model
+from papershell.trainers.checkpoint import manifest, write_atomic, write_json
+from papershell.trainers.linear_model import MODEL_STEM, LinearModel, write_model
 
 WRITER = """
 import sys
 from pathlib import Path
 import numpy as np
-from trainers.linear_model import LinearModel, write_model
+from papershell.trainers.linear_model import LinearModel, write_model
 
 folder, version = Path(sys.argv[1]), 0
 while True:

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from trainers import cifar10, datasets
-from trainers.cifar10 import Cifar10Error, find_files, read_batch, unpack
-from trainers.datasets import DataError, load_dataset, read_images, read_labels
+from papershell.trainers import cifar10, datasets
+from papershell.trainers.cifar10 import Cifar10Error, find_files, read_batch, unpack
+from papershell.trainers.datasets import DataError, load_dataset, read_images, read_labels
 
 
 def test_records_are_a_label_and_three_planes(tmp_path):
@@ -144,7 +144,7 @@ def test_a_mutated_archive_is_unpacked_or_refused(tmp_path, at, value, length):
 
 
 def test_the_command_shows_and_verifies_it(cifar10_folder, project, capsys):
-    from orchestration.cli import main
+    from papershell.orchestration.cli import main
 
     for words in (["data", "show", str(cifar10_folder)], ["data", "verify", str(cifar10_folder)]):
         with pytest.raises(SystemExit) as end:

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kernels import IdxError, write_idx
-from trainers import datasets
-from trainers.datasets import DataError, check_digests, find_idx_files, load_dataset
+from papershell.kernels import IdxError, write_idx
+from papershell.trainers import datasets
+from papershell.trainers.datasets import DataError, check_digests, find_idx_files, load_dataset
 
 LONG = (
     "train-images-idx3-ubyte",

@@ -12,7 +12,7 @@ from threading import Thread
 import numpy as np
 import pytest
 
-from trainers.download import DownloadError, fetch_file
+from papershell.trainers.download import DownloadError, fetch_file
 
 BODY = np.random.default_rng(0).bytes(300_000)
 DIGEST = hashlib.sha256(BODY).hexdigest()

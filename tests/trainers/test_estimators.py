@@ -16,7 +16,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from trainers.logreg import LogisticRegression, LogisticRegressionCV
+from papershell.trainers.logreg import LogisticRegression, LogisticRegressionCV
 
 TIGHT = 1e-8  # tol of both sides where coefficients are compared
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}  # an optimum to a gradient of 1e-8 over curvatures of 1e-3 and more

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from trainers.figures import draw_accuracy, draw_samples
+from papershell.trainers.figures import draw_accuracy, draw_samples
 
 
 def pixels(path) -> np.ndarray:

@@ -31,7 +31,16 @@ def run(*command: object, folder: Path, backend: str = "tensorflow") -> subproce
 
 
 def train(folder: Path, *flags: object) -> subprocess.CompletedProcess[str]:
-    words = ("-m", "orchestration.cli", "train", "keras-mnist", "--data-folder", "digits", "--epochs", EPOCHS)
+    words = (
+        "-m",
+        "papershell.orchestration.cli",
+        "train",
+        "keras-mnist",
+        "--data-folder",
+        "digits",
+        "--epochs",
+        EPOCHS,
+    )
     return run(*words, *flags, folder=folder)
 
 
@@ -65,7 +74,7 @@ def test_an_epoch_is_that_of_fit(tmp_path, backend):
 
 
 def test_a_run_prints_logs_saves_and_registers(home, monkeypatch):
-    from trainers import tracking
+    from papershell.trainers import tracking
 
     monkeypatch.chdir(home)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -101,7 +110,7 @@ def test_keras_alone_reads_the_model_as_the_command_does(home):
         assert (before == model.predict(X, verbose=0)).all()
         print(*before.argmax(1))
     """
-    from kernels import read_idx
+    from papershell.kernels import read_idx
 
     images, labels = (next((home / "cache").rglob(f"test-{kind}.gz")) for kind in ("images", "labels"))
     np.save(home / "images.npy", read_idx(images))
@@ -116,7 +125,7 @@ def test_keras_alone_reads_the_model_as_the_command_does(home):
         "--out",
         "predicted.csv",
     )
-    command = run("-m", "orchestration.cli", *words, folder=home)
+    command = run("-m", "papershell.orchestration.cli", *words, folder=home)
     assert command.returncode == 0, command.stderr
     predicted = [line.split(",")[1] for line in (home / "predicted.csv").read_text().splitlines()[1:]]
     assert predicted == alone.stdout.split()
@@ -127,7 +136,7 @@ def test_keras_alone_reads_the_model_as_the_command_does(home):
 def test_a_killed_run_resumes_to_the_same_bits(home):
     flags = ("train", "keras-mnist", "--data-folder", "digits", "--epochs", str(EPOCHS), "--out", "killed")
     environment = os.environ | {"KERAS_BACKEND": "tensorflow"}
-    command = [sys.executable, "-m", "orchestration.cli", *flags]
+    command = [sys.executable, "-m", "papershell.orchestration.cli", *flags]
     lines = int(np.random.default_rng(int.from_bytes(os.urandom(4), "little")).integers(2, EPOCHS))
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=home, env=environment
@@ -149,7 +158,7 @@ FAULTS = """
 import json, shutil
 from pathlib import Path
 import numpy as np
-from trainers import keras_mnist
+from papershell.trainers import keras_mnist
 
 def fails(*flags):
     try:

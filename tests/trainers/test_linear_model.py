@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainers.linear_model import LinearModel, ModelError, to_sklearn
+from papershell.trainers.linear_model import LinearModel, ModelError, to_sklearn
 
 SMALL = LinearModel(np.arange(12.0).reshape(3, 4), np.zeros(3), np.array([1, 5, 9]), "ovr", 0.8, 9)
 

@@ -1,4 +1,4 @@
-"""The logistic-regression trainer: its models, their files, and `python -m trainers.logreg`."""
+"""The logistic-regression trainer: its models, their files, and `python -m papershell.trainers.logreg`."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kernels import BackendError, Status, available_backends, fit_path
-from kernels.backends import is_available
-from trainers.datasets import Dataset, load_dataset
-from trainers.linear_model import MODEL_STEM, LinearModel, write_model
-from trainers.logreg import main, sweep, warn_unconverged
-from trainers.tracking import list_runs
+from papershell.kernels import BackendError, Status, available_backends, fit_path
+from papershell.kernels.backends import is_available
+from papershell.trainers.datasets import Dataset, load_dataset
+from papershell.trainers.linear_model import MODEL_STEM, LinearModel, write_model
+from papershell.trainers.logreg import main, sweep, warn_unconverged
+from papershell.trainers.tracking import list_runs
 
 TOLERANCE = 1e-4  # fit_path's default: the largest gradient of the mean objective
 
@@ -103,7 +103,7 @@ def test_a_pickled_model_needs_scikit_learn_alone(digits, tmp_path):
         write_model(tmp_path, sweep(digits, [1.0], loss=loss).model, {})
         np.save(tmp_path / "X.npy", digits.X_test / 255)
         script = (
-            "import sys; sys.modules.update(dict.fromkeys(['kernels', 'trainers', 'orchestration']))\n"
+            "import sys; sys.modules.update(dict.fromkeys(['papershell']))\n"
             f"import joblib, numpy; model = joblib.load('{MODEL_STEM}.pkl')\n"
             "print(type(model).__module__, *model.predict(numpy.load('X.npy')))"
         )
@@ -182,7 +182,7 @@ def test_the_trainer_prints_and_records_the_walk_throughs_metrics(project, capsy
 def test_the_trainer_runs_as_a_module_without_a_cloud_sdk(project):
     script = (
         "import sys, runpy; sys.argv = ['x', '--data-folder', 'nowhere']\n"
-        "try: runpy.run_module('trainers.logreg', run_name='__main__')\n"
+        "try: runpy.run_module('papershell.trainers.logreg', run_name='__main__')\n"
         "finally: print(sorted({m.split('.')[0] for m in sys.modules} & {'azureml', 'mlflow', 'torch'}))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
@@ -197,7 +197,7 @@ def test_two_processes_under_torchrun_train_one_model_and_the_first_tells(digits
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # else torchrun warns that it sets it
     flags = ["--data-folder", "digits", "--regularization", "0.8", "--loss", "multinomial"]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [*torchrun, "-m", "trainers.logreg", *flags]
+    command = [*torchrun, "-m", "papershell.trainers.logreg", *flags]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 
-import trainers.progress
-from trainers.progress import progress
+import papershell.trainers.progress
+from papershell.trainers.progress import progress
 
 
 class _Terminal(io.StringIO):
@@ -20,7 +20,7 @@ def work(total: float | None) -> None:
 
 
 def test_a_log_gets_plain_lines(monkeypatch, capsys):
-    monkeypatch.setattr(trainers.progress, "PLAIN_INTERVAL_S", 0)
+    monkeypatch.setattr(papershell.trainers.progress, "PLAIN_INTERVAL_S", 0)
     work(total=10)
     work(total=None)
     expected = ["fetching: 50% 5 MB", "fetching: 100% 10 MB", "fetching: 5 MB", "fetching: 10 MB"]

@@ -15,12 +15,12 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from orchestration.cli import main as papershell  # noqa: E402
-from trainers import torch_cifar10, tracking  # noqa: E402
-from trainers.checkpoint import CheckpointError, DivergenceError  # noqa: E402
-from trainers.cifar10 import read_batch  # noqa: E402
-from trainers.cifar10_fast import FastTraining  # noqa: E402
-from trainers.datasets import read_cifar10  # noqa: E402
+from papershell.orchestration.cli import main as papershell  # noqa: E402
+from papershell.trainers import torch_cifar10, tracking  # noqa: E402
+from papershell.trainers.checkpoint import CheckpointError, DivergenceError  # noqa: E402
+from papershell.trainers.cifar10 import read_batch  # noqa: E402
+from papershell.trainers.cifar10_fast import FastTraining  # noqa: E402
+from papershell.trainers.datasets import read_cifar10  # noqa: E402
 
 PRINTED = (2.19, 1.82, 1.66, 1.58, 1.52, 1.47, 1.39, 1.38, 1.37, 1.33, 1.31, 1.27)  # by the walk-through
 SHOWN = (2.30, 2.09, 1.96, 1.83, 1.70, 1.61, 1.54, 1.51, 1.45, 1.44, 1.44, 1.41)  # by the code beside it
@@ -133,7 +133,14 @@ def test_training_goes_on_in_a_second_command(train):
 
 @pytest.mark.slow
 def test_the_process_that_compiles_ends_at_the_bits_of_those_that_load(project, cifar10_folder):
-    command = [sys.executable, "-m", "trainers.torch_cifar10", *FLAGS, "--data-folder", str(cifar10_folder)]
+    command = [
+        sys.executable,
+        "-m",
+        "papershell.trainers.torch_cifar10",
+        *FLAGS,
+        "--data-folder",
+        str(cifar10_folder),
+    ]
     for out in ("compiled", "loaded"):
         environment = {**os.environ, "NUMBA_CACHE_DIR": str(project / "numba")}
         subprocess.run([*command, "--out", out], check=True, stdout=subprocess.DEVNULL, env=environment)
@@ -143,7 +150,7 @@ def test_the_process_that_compiles_ends_at_the_bits_of_those_that_load(project, 
 def test_a_killed_run_resumes_to_the_same_bits(train, cifar10_folder):
     train("--epochs", "60", "--out", "whole")
     flags = [*FLAGS, "--epochs", "60", "--out", "killed", "--data-folder", str(cifar10_folder)]
-    command = [sys.executable, "-m", "trainers.torch_cifar10", *flags]
+    command = [sys.executable, "-m", "papershell.trainers.torch_cifar10", *flags]
     rng = np.random.default_rng(int.from_bytes(os.urandom(4), "little"))
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as victim:
         lines = int(rng.integers(3, 100))
@@ -204,7 +211,7 @@ def test_a_full_disk_leaves_the_old_checkpoint_and_says_so(train, cifar10_folder
     flags = ["--data-folder", str(cifar10_folder), *FLAGS, "--resume"]
     script = f"""
 import resource, signal, sys
-from trainers import torch_cifar10
+from papershell.trainers import torch_cifar10
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # then a write beyond the limit fails as on a full disk
 resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))
 start_run = torch_cifar10.start_run
@@ -231,7 +238,7 @@ def test_two_processes_train_as_one_with_twice_the_batch(train, cifar10_folder):
     flags = ["--data-folder", str(cifar10_folder), *FLAGS, "--out", "two"]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    command = [*torchrun, "-m", "trainers.torch_cifar10", *flags]
+    command = [*torchrun, "-m", "papershell.trainers.torch_cifar10", *flags]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("Finished Training") == 1

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from trainers import tracking
-from trainers.tracking import TrackingError, start_run
+from papershell.trainers import tracking
+from papershell.trainers.tracking import TrackingError, start_run
 
 needs_mlflow = pytest.mark.skipif(
     importlib.util.find_spec("mlflow") is None, reason="MLflow is not installed"

@@ -1,0 +1,104 @@
+"""IDX files to arrays: inflating, the byte order of wide elements, and the way to normalized pixels.
+
+Inflating as a stream was expected to cost something; it wins instead, because a one-shot call fills 47 MB of
+fresh pages, each of which faults, and 64 KiB at a time stay in the cache. `read_normalized` needs its second
+core; its floor is inflate and checksum, 49 of 60 ms, so that four times the reference is out of reach.
+The MNIST files inflate at half to two thirds of the rate of the embedded digits, which the ceiling is measured on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from papershell.benchmarks.measure import Measure, Work, against, device_of, need
+from papershell.benchmarks.mnist import load_data
+from papershell.kernels import normalize, read_idx, read_normalized
+
+SHAPE = (60_000, 784)
+HEADER_BYTES = 16
+
+
+def isal(path: Path) -> np.ndarray:
+    """The bare library: bytes of the whole file, nothing checked but the checksum."""
+    from isal import isal_zlib
+
+    return _pixels(isal_zlib.decompress(path.read_bytes(), 31))
+
+
+def libdeflate(path: Path) -> np.ndarray:
+    """The same by libdeflate."""
+    deflate = pytest.importorskip("deflate")
+    return _pixels(deflate.gzip_decompress(path.read_bytes()))
+
+
+def _pixels(data: bytes) -> np.ndarray:
+    return np.frombuffer(data, np.uint8, offset=HEADER_BYTES).reshape(SHAPE)
+
+
+LOADERS: dict[str, Callable[[Path], Any]] = {
+    "gzip + struct + frombuffer": load_data,
+    "isal, bare": isal,
+    "libdeflate, bare": libdeflate,
+    "read_idx": lambda path: read_idx(path).reshape(SHAPE),
+}
+
+
+@pytest.mark.parametrize("case", LOADERS)
+def test_decode(measure: Measure, images_path: Path, images: np.ndarray, case: str) -> None:
+    calls = {name: partial(load, images_path) for name, load in LOADERS.items()}
+    work = Work(moved_bytes=images.nbytes, ceiling="inflate")
+    measure(calls, case, group="decode MNIST", error=against(images), tolerance=0, dtype="uint8", work=work)
+
+
+NORMALIZED: dict[str, Callable[[Path], Any]] = {
+    "load_data / 255.0": lambda path: load_data(path) / 255.0,
+    "normalize(read_idx), float32": lambda path: normalize(read_idx(path)).reshape(SHAPE),
+    "read_normalized, float32": lambda path: read_normalized(path).reshape(SHAPE),
+    "read_normalized, float64": lambda path: read_normalized(path, dtype="float64").reshape(SHAPE),
+}
+
+
+@pytest.mark.parametrize("case", NORMALIZED)
+def test_decode_and_normalize(measure: Measure, images_path: Path, images: np.ndarray, case: str) -> None:
+    calls = {name: partial(load, images_path) for name, load in NORMALIZED.items()}
+    dtype = "float32" if "float32" in case else "float64"
+    measure(
+        calls, case, group="decode and normalize MNIST", error=against(images / 255), dtype=dtype,
+        tolerance=2 * float(np.finfo(dtype).eps), work=Work(moved_bytes=images.nbytes, ceiling="inflate"),
+    )  # fmt: skip
+
+
+@cache
+def wide_file(dtype: str) -> tuple[bytes, np.ndarray]:
+    """An uncompressed IDX file of 32 MiB, and what it holds."""
+    code = {"int16": 11, "int32": 12, "float64": 14}[dtype]
+    values = np.random.default_rng(0).integers(-1000, 1000, (32 << 20) // np.dtype(dtype).itemsize)
+    big = values.astype(np.dtype(dtype).newbyteorder(">"))
+    return bytes([0, 0, code, 1]) + len(values).to_bytes(4, "big") + big.tobytes(), values.astype(dtype)
+
+
+BACKENDS = ("numpy", "numba", "torch", "cupy", "numba-cuda")
+
+
+@pytest.mark.parametrize("dtype", ["int16", "int32", "float64"])
+@pytest.mark.parametrize("case", ["frombuffer + astype", *BACKENDS])
+def test_byte_order(measure: Measure, case: str, dtype: str) -> None:
+    backend = case if case in BACKENDS else ""
+    need(backend or "numpy")
+    file, values = wide_file(dtype)
+    stored = np.dtype(dtype).newbyteorder(">")
+    calls: dict[str, Callable[[], Any]] = {
+        "frombuffer + astype": lambda: np.frombuffer(file, stored, offset=8).astype(dtype)
+    }
+    if backend:
+        calls[case] = partial(read_idx, file, backend=backend)
+    measure(
+        calls, case, group=f"byte order, {dtype}", error=against(values), tolerance=0, dtype=dtype,
+        backend=backend, device=device_of(backend), work=Work(moved_bytes=2 * values.nbytes, ceiling="copy, DRAM"),
+    )  # fmt: skip

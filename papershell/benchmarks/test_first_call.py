@@ -1,0 +1,57 @@
+"""What a process pays before the first result: imports, compilation, loading compiled code."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from papershell.benchmarks.measure import Measure
+
+pytestmark = pytest.mark.slow
+
+IMPORTS = {
+    "import numpy": "import numpy",
+    "import sklearn.linear_model": "import sklearn.linear_model",
+    "import papershell.kernels": "import papershell.kernels",
+    "import papershell.kernels and fit_path": "from papershell.kernels import fit_path",
+    "papershell --help": "import sys; sys.argv[1:] = ['--help']; from papershell.orchestration.cli import main; main()",
+}
+DIGITS = "from sklearn.datasets import load_digits; X, y = load_digits(return_X_y=True); "
+FIRST_FITS = {
+    "scikit-learn": DIGITS
+    + "from sklearn.linear_model import LogisticRegression; LogisticRegression(max_iter=1000).fit(X / 16, y)",
+    "fit_path, numpy": DIGITS
+    + "from papershell.kernels import fit_path; fit_path(X / 16, y, [1.0], backend='numpy')",
+    "fit_path, numba": DIGITS
+    + "from papershell.kernels import fit_path; fit_path(X / 16, y, [1.0], backend='numba')",
+}
+
+
+def fresh(code: str) -> Callable[[], int]:
+    """Return a call that runs ``code`` in a process of its own, and returns how it ended."""
+    one_thread = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}  # best for data so small
+    command = [sys.executable, "-c", code]
+    return lambda: subprocess.run(command, stdout=subprocess.DEVNULL, env=one_thread).returncode
+
+
+@pytest.mark.parametrize("case", IMPORTS)
+def test_import(measure: Measure, case: str) -> None:
+    calls = {name: fresh(code) for name, code in IMPORTS.items()}
+    measure(calls, case, group="start of a process", error=float, tolerance=0, dtype="")
+
+
+@pytest.mark.parametrize("case", FIRST_FITS)
+def test_first_fit(measure: Measure, case: str) -> None:
+    calls = {name: fresh(code) for name, code in FIRST_FITS.items()}
+    measure(
+        calls,
+        case,
+        group="start of a process and a fit of the digits",
+        error=float,
+        tolerance=0,
+        dtype="float64",
+    )

@@ -1,0 +1,129 @@
+"""The solver's arithmetic on MNIST: products with bytes, Gram matrix, residual, and one pass of them all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+import pytest
+
+from papershell.benchmarks.measure import Measure, Work, against, device_of, need
+from papershell.benchmarks.solver import product_routes
+from papershell.kernels import backends
+from papershell.kernels.logreg.products import FLOAT32, FLOAT64, FloatEngine, Grade, Samples
+
+COLUMNS, CLASSES = 160, 10
+NUMPY = "NumPy, float32 products"
+SGEMM, ROUTES = "NumPy sgemm", {f"int8, {count} digits a weight": count for count in (2, 3, 4)}
+EPS = float(np.finfo(np.float32).eps)
+LOGIT_FLOPS = 40  # of the residual: 30 of exp, the rest of joining, shifting, summing, dividing
+REST_S = 0.1  # longer than OpenBLAS's threads spin after a call
+
+
+def samples_of(X: np.ndarray, y: np.ndarray) -> Samples:
+    """Bytes and labels as the engines take them."""
+    return Samples(X, y, np.ones((1, len(X))), CLASSES, "multinomial", 1 / 255, True)
+
+
+def engine_of(backend: str, samples: Samples) -> FloatEngine:
+    """The engine of a back end."""
+    need(backend)
+    return backends.implementation("logreg", backend).Engine(samples)
+
+
+@pytest.mark.parametrize("case", [SGEMM, *ROUTES])
+def test_product(measure: Measure, images: np.ndarray, case: str) -> None:
+    W = np.random.default_rng(0).standard_normal((images.shape[1], COLUMNS)) * 0.1
+    X32, W32 = images.astype(np.float32), W.astype(np.float32)
+    room = np.empty((len(images), COLUMNS), np.float32)
+    calls: dict[str, Callable[[], Any]] = {SGEMM: lambda: np.matmul(X32, W32, out=room)}
+    if case in ROUTES:
+        need("torch")
+        calls |= product_routes(images, W, room)
+    if case not in calls:
+        pytest.skip("this processor has no fast exact byte products")
+    pieces = ROUTES.get(case, 1)
+    work = Work(images.nbytes + len(images) * COLUMNS * 4, 2 * images.size * COLUMNS * pieces,
+                "GEMM, int8" if case in ROUTES else "GEMM, float32")  # fmt: skip
+    measure(
+        calls, case, group="product of bytes (60000, 784) and weights (784, 160)", error=against(images @ W),
+        tolerance=1e-4 if pieces == 2 else 28 * EPS, dtype="float32", work=work, rest_s=REST_S,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("case", ["NumPy ssyrk", "integer_gram"])
+def test_gram(measure: Measure, images: np.ndarray, case: str) -> None:
+    """Operations are those of a plain product, 2 N P^2: the symmetry of the result spares some of them."""
+    X32, X = images.astype(np.float32), images.astype(np.float64)
+    calls: dict[str, Callable[[], Any]] = {"NumPy ssyrk": lambda: X32.T @ X32}
+    ceiling, dtype = "GEMM, float32", "float32"
+    if case == "integer_gram":
+        need("torch")
+        from papershell.kernels.logreg.on_torch import integer_gram, integer_products_are_exact
+
+        if not integer_products_are_exact():
+            pytest.skip("this processor has no fast exact byte products")
+        calls[case] = lambda: integer_gram(images)
+        ceiling, dtype = "GEMM, int8", "float64"
+    measure(
+        calls, case, group="Gram matrix of bytes (60000, 784)", error=against(X.T @ X),
+        tolerance=0 if dtype == "float64" else len(X) ** 0.5 * EPS, dtype=dtype,
+        work=Work(images.nbytes, 2 * images.size * images.shape[1], ceiling), rest_s=REST_S,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("case", ["NumPy formulas", "numba, fused"])
+@pytest.mark.parametrize("rates", [1, 16])
+def test_residual(measure: Measure, images: np.ndarray, labels: np.ndarray, case: str, rates: int) -> None:
+    """Softmax, loss and residual of a block of logits that stays in the cache."""
+    rows = 32_000 // rates
+    samples = samples_of(images[:rows], labels[:rows])
+    Z = np.random.default_rng(0).standard_normal((rows, rates * CLASSES)).astype(np.float32)
+    buffer, bias, fold = np.empty_like(Z), np.zeros(rates * CLASSES), np.zeros(rates, np.int64)
+    plain = FloatEngine(samples, np)
+    fused = engine_of("numba", samples)
+    arguments = (bias, slice(None), (rates, CLASSES), fold)
+
+    def in_place() -> np.ndarray:
+        np.copyto(buffer, Z)  # part of what is timed: the kernel overwrites its input
+        return fused.residual(buffer, *arguments)[1]
+
+    calls = {"NumPy formulas": lambda: plain.residual(Z, *arguments)[1], "numba, fused": in_place}
+    exact = plain.residual(Z.astype(np.float64), *arguments)[1]
+    measure(
+        calls, case, group=f"residual of {rates} rate{'s' * (rates > 1)}", error=against(exact), tolerance=2 * EPS,
+        dtype="float32", backend="numba" if "numba" in case else "numpy",
+        work=Work(2 * Z.nbytes, LOGIT_FLOPS * Z.size, "GEMM, float64"),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("case", [NUMPY, "numba", "torch", "cupy"])
+@pytest.mark.parametrize("rates", [1, 16])
+def test_pass(measure: Measure, images: np.ndarray, labels: np.ndarray, case: str, rates: int) -> None:
+    """One pass of the solver: losses and gradients of all rates, in single precision."""
+    samples = samples_of(images, labels)
+    theta = np.random.default_rng(0).standard_normal((rates, CLASSES, samples.width)) * 0.1
+    fold = np.zeros(rates, np.int64)
+
+    def gradient(engine: FloatEngine, grade: Grade) -> Callable[[], Any]:
+        points = engine.array(theta)
+
+        def run() -> Any:
+            with engine.one_blas_thread() if engine.threads > 1 else nullcontext():
+                return engine.loss_and_gradient(points, fold, grade)[1]
+
+        return run
+
+    reference = FloatEngine(samples, np)
+    calls = {NUMPY: gradient(reference, FLOAT32)}
+    if case not in calls:
+        engine = engine_of(case, samples)
+        calls[case] = gradient(engine, engine.grades[-2])
+    measure(
+        calls, case, group=f"one pass, {rates} rate{'s' * (rates > 1)}",
+        error=against(gradient(reference, FLOAT64)()), tolerance=28 * EPS, dtype="float32",
+        backend="numpy" if case == NUMPY else case, device=device_of(case),
+        work=Work(2 * images.nbytes, 4 * images.size * rates * CLASSES, "GEMM, float32"), rest_s=REST_S,
+    )  # fmt: skip

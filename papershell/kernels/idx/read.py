@@ -1,0 +1,166 @@
+"""IDX files to arrays: the way from a source to the bytes of its elements."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, BinaryIO, Protocol
+
+import numpy as np
+
+from papershell.kernels.backends import implementation
+from papershell.kernels.idx.header import Header, IdxError, read_header
+from papershell.kernels.idx.inflate import MAGIC, MAX_RATIO, GzipReader
+
+Source = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
+
+
+class Readable(Protocol):
+    """What gives the bytes of an IDX file in turn."""
+
+    def readinto(self, view: memoryview, /) -> int: ...
+
+
+def read_idx(source: Source, *, backend: str = "auto") -> Any:
+    """Return the array that an IDX file holds, in the machine's byte order.
+
+    Parameters
+    ----------
+    source : path, bytes-like object, or binary file (read from its position to its end). Raw or
+        gzip-compressed, in one or several members: the first bytes tell, not the name.
+    backend : where the elements get their byte order: ``numpy`` and ``numba`` return a NumPy array,
+        ``torch`` a tensor (on the CUDA device if there is one), ``cupy`` and ``numba-cuda`` an array of
+        theirs on the current device, after one upload of the raw bytes. ``auto`` is ``numpy``, which
+        has nothing to do for bytes and runs at memory speed for wider elements.
+
+    Returns
+    -------
+    array : uint8, int8, int16, int32, float32 or float64, of the shape the header gives (rank 0 to 64),
+        contiguous, writable, sharing no memory with ``source``.
+
+    Raises
+    ------
+    IdxError
+        The file is malformed: cut, followed by other bytes, corrupt, or not IDX. What its header
+        claims is compared with what its length can hold (deflate packs at most 1032 bytes into one)
+        before any memory is taken.
+    BackendError
+        The back end is absent.
+    OSError
+        The file cannot be read.
+
+    Source: the file formats section of Y. LeCun's MNIST page; RFC 1951 and 1952 for gzip.
+    """
+    decode = implementation("idx", "numpy" if backend == "auto" else backend).decode
+    with opened(source) as (header, reader, name):
+        data = allocate((header.data_bytes,), "uint8", header, name)
+        read_exactly(reader, data, header, name)
+        read_end(reader, header, name)
+    return decode(data, header.dtype, header.shape)
+
+
+def map_idx(path: str | os.PathLike[str]) -> np.ndarray:
+    """Return the elements of an uncompressed IDX file where they lie: read from the disk only as they are used.
+
+    Parameters
+    ----------
+    path : of the file, which must stay as it is as long as the array is in use.
+
+    Returns
+    -------
+    array : read-only, of the shape the header gives; elements of several bytes in the file's byte order,
+        which is big-endian. `fit_path` never copies one of bytes, however large.
+
+    Raises
+    ------
+    IdxError
+        The file is malformed, as in `read_idx`, or compressed.
+    OSError
+        The file cannot be read.
+    """
+    with open(path, "rb") as file:
+        if file.read(2) == MAGIC:
+            raise IdxError(
+                os.fspath(path), 0, "a raw IDX file, for only such can be mapped; unpack it", "gzip"
+            )
+    with opened(path) as (header, _, _):
+        if not header.data_bytes:  # of which the system maps nothing
+            return np.frombuffer(b"", header.dtype).reshape(header.shape)
+        return np.memmap(path, header.dtype, "r", header.header_bytes, header.shape)
+
+
+@contextmanager
+def opened(source: Source) -> Iterator[tuple[Header, Readable, str]]:
+    """Open a source: its checked header, a reader that stands at the first element, its name."""
+    file, name = _as_file(source)
+    with file:
+        file_bytes = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        packed = file.read(2) == MAGIC
+        file.seek(0)
+        reader: Readable = GzipReader(file, name) if packed else file  # type: ignore[assignment]
+        inside = f"{name} (inflated)" if packed else name
+        header = read_header(lambda count: _read(reader, count), inside)
+        _check_length(header, file_bytes, packed, inside)
+        yield header, reader, inside
+
+
+def allocate(shape: tuple[int, ...], dtype: Any, header: Header, name: str) -> np.ndarray:
+    """Return an array not yet filled; its pages become memory only as bytes arrive."""
+    try:
+        return np.empty(shape, dtype)
+    except MemoryError as error:
+        expected = "dimensions for which this machine has memory"
+        raise IdxError(name, 4, expected, f"{_claim(header)} ({error})") from error
+
+
+def read_exactly(reader: Readable, data: np.ndarray, header: Header, name: str, start: int = 0) -> None:
+    """Fill ``data`` with the elements from byte ``start`` of all elements on."""
+    found = _fill(reader, data.data)
+    if found < data.size:
+        expected = f"{header.data_bytes} bytes for {_claim(header)}"
+        raise IdxError(name, header.header_bytes + start + found, expected, f"the end after {start + found}")
+
+
+def read_end(reader: Readable, header: Header, name: str) -> None:
+    """Make sure that nothing follows the elements and that the checksums after them agree."""
+    if _read(reader, 1):
+        end = header.header_bytes + header.data_bytes
+        raise IdxError(name, end, f"the end, after {_claim(header)}", "more bytes")
+
+
+def _as_file(source: Source) -> tuple[BinaryIO, str]:
+    if isinstance(source, (str, os.PathLike)):
+        return open(source, "rb"), os.fspath(source)
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return io.BytesIO(source), "<bytes>"
+    return io.BytesIO(source.read()), str(getattr(source, "name", "<stream>"))
+
+
+def _check_length(header: Header, file_bytes: int, packed: bool, name: str) -> None:
+    needed = header.header_bytes + header.data_bytes
+    if packed and needed > file_bytes * MAX_RATIO:
+        found = f"a gzip file of {file_bytes} bytes, which holds {file_bytes * MAX_RATIO} at the very most"
+        raise IdxError(name, 4, f"{needed} bytes for {_claim(header)}", found)
+    if not packed and needed != file_bytes:
+        expected = f"a file of {needed} bytes for {_claim(header)}"
+        raise IdxError(name, min(needed, file_bytes), expected, f"{file_bytes} bytes")
+
+
+def _claim(header: Header) -> str:
+    return f"shape {header.shape} of {header.dtype.name}"
+
+
+def _read(reader: Readable, count: int) -> bytes:
+    data = bytearray(count)
+    return bytes(data[: _fill(reader, memoryview(data))])
+
+
+def _fill(reader: Readable, view: memoryview) -> int:
+    """Read until ``view`` is full or the reader at its end; return the number of bytes."""
+    filled = 0
+    while filled < len(view) and (count := reader.readinto(view[filled:])):
+        filled += count
+    return filled

@@ -1,0 +1,39 @@
+"""CUDA engine through CuPy: float32 products, float64 at the end, the fused residual. Not yet run on a GPU."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import cupy
+import numpy as np
+
+from papershell.kernels.backends import array_namespace
+from papershell.kernels.logreg.on_cuda import SOURCE, CudaEngine, Kernel
+from papershell.kernels.logreg.products import Samples
+
+
+@cache
+def compiled(name: str) -> Kernel:
+    """Return the kernel ``name``; it is compiled at its first launch."""
+    kernel = cupy.RawKernel(SOURCE, name)
+
+    def launch(grid, block, arguments):
+        assert all(isinstance(a, int) or a.flags.c_contiguous for a in arguments)
+        kernel(grid, block, tuple(np.int32(a) if isinstance(a, int) else a for a in arguments))
+
+    return launch
+
+
+class Engine(CudaEngine):
+    """Products by cuBLAS on the current device."""
+
+    def __init__(self, samples: Samples):
+        super().__init__(samples, array_namespace("cupy"))
+
+    def to_host(self, values):
+        """See `FloatEngine.to_host`; CuPy copies on request only."""
+        return values.get()
+
+    def kernel(self, name):
+        """See `CudaEngine.kernel`."""
+        return compiled(name)

@@ -1,0 +1,123 @@
+"""What `fit_path` accepts; everything else is a ValueError of one sentence: what, where, what to do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from papershell.kernels.logreg.losses import LOSSES
+
+
+def features(X: np.ndarray) -> np.ndarray:
+    """Return X as a C-ordered (N, P) array of bytes or floats, or raise ValueError."""
+    if hasattr(X, "toarray"):
+        raise ValueError("X is sparse; pass a dense array, as X.toarray() makes")
+    X = np.asarray(X)
+    if X.ndim != 2 or 0 in X.shape:
+        raise ValueError(
+            f"X must be (samples, features) with at least one of each, got shape {X.shape}; reshape it"
+        )
+    if X.dtype != np.uint8:
+        if X.dtype.kind not in "fiub":
+            raise ValueError(f"X has elements of type {X.dtype}; pass bytes or real numbers")
+        X = X if X.dtype in (np.float32, np.float64) else X.astype(np.float64)
+        bad = ~np.isfinite(X).all(axis=1)
+        if bad.any():
+            raise ValueError(
+                f"X holds NaN or infinity in {bad.sum()} rows, the first is row {bad.argmax()}; drop or fill them"
+            )
+    return np.ascontiguousarray(X)
+
+
+def labels(y: np.ndarray, n_samples: int) -> np.ndarray:
+    """Return the labels (N,) as int64 in 0..K-1, or raise ValueError."""
+    y = np.asarray(y)
+    if y.shape != (n_samples,):
+        raise ValueError(f"X has {n_samples} samples but y has shape {y.shape}; pass one label a sample")
+    if y.dtype.kind not in "iu" or y.min() < 0:
+        raise ValueError(
+            "y must hold integer labels 0..K-1; map others with numpy.unique(..., return_inverse=True)"
+        )
+    present = np.unique(y)
+    if present.size < 2:
+        raise ValueError("y holds one class only; a classifier needs samples of at least two")
+    gap = present != np.arange(present.size)
+    if gap.any():
+        raise ValueError(
+            f"no sample has label {gap.argmax()} though label {present[-1]} occurs; number the classes 0..K-1"
+        )
+    return y.astype(np.int64)
+
+
+def rates(l2: Any) -> np.ndarray:
+    """Return the rates (R,), or raise ValueError."""
+    try:
+        rates = np.atleast_1d(np.asarray(l2, dtype=np.float64))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"l2 must be a number or a list of rates, got {l2!r}") from error
+    if rates.ndim != 1 or not rates.size:
+        raise ValueError(
+            f"l2 must be a number or a list of rates, got shape {rates.shape}; pass at least one rate"
+        )
+    if not (np.isfinite(rates).all() and (rates >= 0).all()):
+        raise ValueError(
+            f"l2 holds {rates[~(np.isfinite(rates) & (rates >= 0))][0]}; a rate is a finite number >= 0"
+        )
+    return rates
+
+
+def weight(weight: np.ndarray | None, n_samples: int) -> np.ndarray:
+    """Return the sample weights (N,), or raise ValueError."""
+    if weight is None:
+        return np.ones(n_samples)
+    weight = np.asarray(weight, dtype=np.float64)
+    if weight.shape != (n_samples,):
+        raise ValueError(
+            f"sample_weight has shape {weight.shape} but X has {n_samples} samples; pass one weight a sample"
+        )
+    if not (np.isfinite(weight).all() and (weight >= 0).all() and weight.any()):
+        raise ValueError("sample_weight must be finite, >= 0 and not all zero")
+    return weight
+
+
+def folds(folds: np.ndarray | None, weight: np.ndarray, n_samples: int) -> np.ndarray:
+    """Return the weights of every fold (F, N), or raise ValueError."""
+    if folds is None:
+        return weight[None]
+    folds = np.asarray(folds, dtype=np.float64)
+    if folds.ndim != 2 or folds.shape[1] != n_samples or not len(folds):
+        raise ValueError(f"folds must be masks of shape (folds, {n_samples}), got {folds.shape}")
+    folds = each_fold(folds) * weight
+    return each_fold(folds)
+
+
+def each_fold(folds: np.ndarray) -> np.ndarray:
+    """Return ``folds`` if each row has finite weights >= 0, not all zero; else raise ValueError."""
+    good = np.isfinite(folds).all(axis=1) & (folds >= 0).all(axis=1) & folds.any(axis=1)
+    if not good.all():
+        raise ValueError(
+            f"fold {good.argmin()} has no training sample, or weights that are negative or not finite"
+        )
+    return folds
+
+
+def scale(scale: float | None) -> float:
+    """Return the factor of X, 1 by default, or raise ValueError."""
+    scale = 1.0 if scale is None else float(scale)
+    if not np.isfinite(scale):
+        raise ValueError(f"scale is {scale}; it must be a finite number, for example 1 / 255")
+    return scale
+
+
+def loss(loss: str) -> str:
+    """Return ``loss`` if it is known, or raise ValueError."""
+    if loss not in LOSSES:
+        raise ValueError(f"unknown loss {loss!r}; choose one of {', '.join(LOSSES)}")
+    return loss
+
+
+def limits(tol: float, max_iter: int) -> None:
+    """Raise ValueError where the iteration could not know when to end."""
+    if not tol >= 0 or not max_iter >= 0:
+        raise ValueError(f"tol and max_iter must be >= 0, got {tol!r} and {max_iter!r}")

@@ -1,0 +1,135 @@
+"""Clusters: attach or create, watch, delete, and what the quota leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from papershell.orchestration.azure.job import Cluster
+from papershell.orchestration.azure.run_handle import asking, waits
+from papershell.orchestration.errors import OrchestrationError
+
+if TYPE_CHECKING:
+    from azureml.core import Workspace
+    from azureml.core.compute import AmlCompute
+
+PROVISION_TIMEOUT_S = 20 * 60.0
+
+
+def find_cluster(workspace: Workspace, name: str) -> AmlCompute | None:
+    """Return a cluster of the workspace, or None."""
+    from azureml.core.compute import ComputeTarget
+    from azureml.core.compute_target import ComputeTargetException
+
+    with asking(f"look for cluster {name}"):
+        try:
+            return ComputeTarget(workspace, name)
+        except ComputeTargetException as error:
+            if "NotFound" in str(error):
+                return None
+            raise
+
+
+def require_cluster(workspace: Workspace, name: str) -> AmlCompute:
+    """Return a cluster of the workspace.
+
+    Raises
+    ------
+    OrchestrationError
+        There is none of that name.
+    """
+    found = find_cluster(workspace, name)
+    if found is None:
+        raise OrchestrationError(
+            f"workspace {workspace.name} has no cluster {name!r}; papershell cluster create {name} makes it"
+        )
+    return found
+
+
+def ensure_cluster(
+    workspace: Workspace,
+    cluster: Cluster,
+    *,
+    timeout_s: float = PROVISION_TIMEOUT_S,
+    show: Callable[[str], None] = print,
+) -> AmlCompute:
+    """Attach to the cluster of that name, or create it and wait until it is there.
+
+    Parameters
+    ----------
+    timeout_s : how long to wait, in seconds.
+    show : told each state once.
+
+    Raises
+    ------
+    OrchestrationError
+        It cannot be created, or is not there in time.
+    """
+    from azureml.core.compute import AmlCompute, ComputeTarget
+
+    found = find_cluster(workspace, cluster.name)
+    if found is None:
+        settings = AmlCompute.provisioning_configuration(
+            vm_size=cluster.vm_size, min_nodes=cluster.min_nodes, max_nodes=cluster.max_nodes
+        )
+        with asking(f"create cluster {cluster.name}"):
+            found = ComputeTarget.create(workspace, cluster.name, settings)
+    elif found.vm_size and found.vm_size.upper() != cluster.vm_size.upper():
+        show(f"cluster {cluster.name} exists already, with {found.vm_size} instead of {cluster.vm_size}")
+    _wait_for_cluster(found, timeout_s, show)
+    return found
+
+
+def cluster_state(workspace: Workspace, name: str) -> dict[str, Any]:
+    """Return a cluster's size, limits, state and number of nodes."""
+    cluster = require_cluster(workspace, name)
+    with asking(f"ask for the state of cluster {name}"):
+        status = cluster.get_status().serialize()
+    scale = status.get("scaleSettings") or {}
+    return {
+        "vm size": cluster.vm_size,
+        "state": cluster.provisioning_state,
+        "nodes": status.get("currentNodeCount"),
+        "min nodes": scale.get("minNodeCount"),
+        "max nodes": scale.get("maxNodeCount"),
+    }
+
+
+def _wait_for_cluster(cluster: AmlCompute, timeout_s: float, show: Callable[[str], None]) -> None:
+    shown = ""
+    for _ in waits(timeout_s):
+        with asking(f"ask for the state of cluster {cluster.name}"):
+            cluster.refresh_state()
+        state = str(cluster.provisioning_state)
+        if state != shown:
+            show(f"cluster {cluster.name}: {state}")
+            shown = state
+        if state == "Succeeded":
+            return
+        if state in ("Failed", "Canceled"):
+            raise OrchestrationError(
+                f"cluster {cluster.name} could not be created: {cluster.provisioning_errors}; delete it "
+                f"and try another size or region"
+            )
+    raise OrchestrationError(f"cluster {cluster.name} is still {shown} after {timeout_s:.0f} seconds")
+
+
+def delete_cluster(workspace: Workspace, name: str, *, timeout_s: float = PROVISION_TIMEOUT_S) -> None:
+    """Delete a cluster and wait until it is gone."""
+    with asking(f"delete cluster {name}"):
+        require_cluster(workspace, name).delete()
+    for _ in waits(timeout_s):
+        if find_cluster(workspace, name) is None:
+            return
+    raise OrchestrationError(f"cluster {name} is still there after {timeout_s:.0f} seconds")
+
+
+def free_cores(workspace: Workspace) -> dict[str, int] | None:
+    """Return the cores that the quota leaves, by VM family; None where the service does not tell."""
+    from azureml.core.compute import AmlCompute
+
+    try:
+        usages = AmlCompute.list_usages(workspace)
+        return {u["name"]["value"]: int(u["limit"]) - int(u["currentValue"]) for u in usages}
+    except Exception:  # a quota that cannot be read is no reason to stop
+        return None

@@ -1,0 +1,120 @@
+"""The records of a workspace in the form of the local ones: `papershell.trainers.tracking` for a workspace."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from papershell.orchestration.azure.run_handle import RunHandle, asking
+from papershell.trainers.tracking import MODEL_FOLDER, ModelVersion, RunRecord
+
+if TYPE_CHECKING:
+    from azureml.core import Run, Workspace
+
+_NOT_PARAMETERS = ("job", "trainer")
+
+
+def find_run(workspace: Workspace, run_id: str) -> RunHandle:
+    """Return a run of the workspace by its id.
+
+    Raises
+    ------
+    OrchestrationError
+        There is none.
+    """
+    from azureml.core import Run
+
+    with asking(f"find run {run_id}"):
+        return RunHandle(Run.get(workspace, run_id))
+
+
+class WorkspaceRecords:
+    """Runs and models of a workspace, by the functions that `papershell.trainers.tracking` has for the local store."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+
+    def list_runs(self, limit: int = 20) -> list[RunRecord]:
+        """Return the newest runs of all experiments, newest first, without their files."""
+        from azureml.core import Experiment
+
+        with asking("list the runs"):
+            experiments = Experiment.list(self._workspace)
+            found = [run for e in experiments for _, run in zip(range(limit), e.get_runs(), strict=False)]
+            found.sort(key=_created, reverse=True)
+            return [_record(run) for run in found[:limit]]
+
+    def get_run(self, run_id: str) -> RunRecord:
+        """Return one run with its files, by its whole id."""
+        handle = find_run(self._workspace, run_id)
+        with asking(f"read run {run_id}"):
+            return _record(handle.run, files=handle.files())
+
+    def list_models(self) -> list[ModelVersion]:
+        """Return every version of every registered model, newest first."""
+        from azureml.core import Model
+
+        with asking("list the models"):
+            return [_model(model) for model in Model.list(self._workspace)]
+
+    def register_model(self, name: str, files: Sequence[Path]) -> ModelVersion:
+        """Register local files as the next version of ``name``, in a run of their own."""
+        from azureml.core import Experiment
+
+        with asking(f"register model {name}"):
+            run = Experiment(self._workspace, "models").start_logging(snapshot_directory=None, outputs=False)
+            for path in files:
+                run.upload_file(f"{MODEL_FOLDER}/{path.name}", str(path))
+            model = run.register_model(model_name=name, model_path=MODEL_FOLDER)
+            run.complete()
+        return _model(model)
+
+    def download_model(self, name: str, version: str | None, folder: Path) -> list[Path]:
+        """Copy the files of a registered model into ``folder``, each whole or not at all."""
+        from azureml.core import Model
+
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".download-") as scratch:
+            with asking(f"download model {name}:{version or '*'}"):
+                model = Model(self._workspace, name, version=int(version) if version else None)
+                model.download(scratch)
+            found = [path for path in sorted(Path(scratch).rglob("*")) if path.is_file()]
+            return [path.rename(folder / path.name) for path in found]
+
+
+def _created(run: Run) -> str:
+    """Return when a run was made; the SDK keeps it in a private field only."""
+    return str(run._run_dto["created_utc"])
+
+
+def _record(run: Run, files: Sequence[str] = ()) -> RunRecord:
+    tags = {k: str(v) for k, v in run.get_tags().items() if k not in _NOT_PARAMETERS}
+    started = datetime.fromisoformat(_created(run)).astimezone()
+    return RunRecord(
+        id=run.id,
+        name=run.get_tags().get("trainer") or run.display_name or "",
+        experiment=run.experiment.name,
+        status=run.get_status(),
+        started=started,
+        params=tags,
+        metrics={name: _last(value) for name, value in run.get_metrics().items() if _is_number(value)},
+        files=files,
+    )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) or (
+        isinstance(value, list) and bool(value) and isinstance(value[-1], (int, float))
+    )
+
+
+def _last(value: Any) -> float:
+    """Return a metric's newest value: the SDK gives a list where it was logged repeatedly."""
+    return float(value[-1] if isinstance(value, list) else value)
+
+
+def _model(model: Any) -> ModelVersion:
+    return ModelVersion(model.name, str(model.version), model.created_time, model.url)

@@ -1,0 +1,78 @@
+"""Data of a workspace: folders uploaded and verified, datasets registered."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from papershell.orchestration.azure.run_handle import asking
+from papershell.orchestration.errors import OrchestrationError
+
+if TYPE_CHECKING:
+    from azureml.core import Dataset, Workspace
+
+
+def upload_folder(workspace: Workspace, folder: Path, target: str) -> dict[str, int]:
+    """Upload a folder to ``target`` of the default datastore; return its names and sizes there.
+
+    Raises
+    ------
+    OrchestrationError
+        A listing of the datastore does not show every file with its size: the SDK itself reports
+        a failed upload in its log only.
+    """
+    wanted = folder_sizes(folder)
+    with asking(f"upload {folder}"):
+        datastore = workspace.get_default_datastore()
+        with _quiet("Datastore.upload"):
+            datastore.upload(str(folder), target_path=target, overwrite=True, show_progress=False)
+        container = datastore.blob_service.get_container_client(datastore.container_name)
+        blobs = container.list_blobs(name_starts_with=f"{target}/")
+        there = {blob.name.removeprefix(f"{target}/"): blob.size for blob in blobs}
+    wrong = [name for name, size in wanted.items() if there.get(name) != size]
+    if wrong:
+        raise OrchestrationError(
+            f"{len(wrong)} of {len(wanted)} files of {folder} did not arrive whole, such as {wrong[0]} "
+            f"({there.get(wrong[0], 0)} of {wanted[wrong[0]]} bytes); submit again"
+        )
+    return {name: there[name] for name in wanted}
+
+
+def folder_sizes(folder: Path) -> dict[str, int]:
+    """Return the size in bytes of every file below ``folder``, by its POSIX name."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
+
+
+def register_dataset(workspace: Workspace, name: str, paths: Sequence[str]) -> Dataset:
+    """Register a FileDataset as the next version of ``name``.
+
+    Parameters
+    ----------
+    paths : web addresses, or paths of the default datastore.
+    """
+    from azureml.core import Dataset
+
+    with asking(f"register dataset {name}"):
+        datastore = workspace.get_default_datastore()
+        sources = [p if "://" in p else (datastore, p) for p in paths]
+        # A mix of both is refused by the SDK; validation would need the data preparation engine,
+        # which reads its own network settings.
+        dataset = Dataset.File.from_files(sources, validate=False)
+        return dataset.register(workspace, name, create_new_version=True)
+
+
+@contextmanager
+def _quiet(what: str) -> Iterator[None]:
+    """Keep the SDK from printing that ``what`` is deprecated: its replacement loses errors."""
+    logging.disable(logging.WARNING)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logging.disable(logging.NOTSET)

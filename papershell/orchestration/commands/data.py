@@ -1,0 +1,69 @@
+"""``papershell data``: fetch, look at and verify data sets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from papershell.orchestration.table import print_table
+
+SOURCE = Annotated[str, typer.Argument(help="digits, mnist, cifar10, or a folder.")]
+
+
+def register(app: typer.Typer) -> None:
+    group = typer.Typer(help="Fetch, look at and verify data sets.", no_args_is_help=True)
+    for command in (fetch, show, verify):
+        group.command()(command)
+    app.add_typer(group, name="data")
+
+
+def fetch(
+    name: Annotated[str, typer.Argument(help="The data set: mnist or cifar10.")] = "mnist",
+    data_folder: Annotated[Path | None, typer.Option(help="Where it goes (default: data/NAME).")] = None,
+) -> None:
+    """Download a data set, verified by SHA-256; a broken download continues where it stopped."""
+    from papershell.trainers import datasets
+
+    for path in datasets.fetch(name, data_folder):
+        print(f"{path}  {path.stat().st_size:,} bytes, verified")
+
+
+def show(
+    source: SOURCE = "digits",
+    out: Annotated[Path, typer.Option(help="Where the picture of 30 samples goes.")] = Path("samples.png"),
+) -> None:
+    """Print shapes and class counts; draw 30 random images with their labels."""
+    import numpy as np
+
+    from papershell.trainers.datasets import load_dataset
+    from papershell.trainers.figures import draw_samples
+
+    data = load_dataset(source)
+    images = data.X_train.reshape(-1, *data.image_shape)
+    pictures = np.moveaxis(images, 1, 3) if images.ndim == 4 and images.shape[1] == 3 else images
+    shape = " x ".join(map(str, data.image_shape))
+    print(f"{data.name}: images {shape}, bytes")
+    parts = (data.y_train, data.y_test)
+    rows = [(str(label), *(f"{np.count_nonzero(y == label):,}" for y in parts)) for label in data.classes]
+    rows.append(("all", *(f"{len(y):,}" for y in parts)))
+    print_table(("class", "train", "test"), rows, bold={len(rows) - 1})
+    draw_samples(out, pictures, data.y_train)
+    print(f"wrote {out}")
+
+
+def verify(source: SOURCE = "mnist") -> None:
+    """Decode every file, check that they fit together, and compare digests with the published ones."""
+    from papershell.trainers.datasets import DataError, check_digests, read_folder, resolve
+
+    folder = resolve(source)
+    verdicts = {True: "the published file", False: "NOT the published file", None: "no published digest"}
+    checked = check_digests(source, folder)
+    for path, published in checked.items():
+        print(f"{path}  {verdicts[published]}")
+    if False in checked.values():
+        raise DataError(f"{source} is not the published data set; `papershell data fetch` replaces the file")
+    data = read_folder(folder, name=source)
+    images = f"{len(data.X_train):,} + {len(data.X_test):,} images"
+    print(f"{source} is whole: {images}, {len(data.classes)} classes")

@@ -1,0 +1,23 @@
+"""Whose records a command is about: this machine's, or a workspace's."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+RemoteWorkspace = Annotated[
+    str | None,
+    typer.Option("--workspace", help="config.json of a workspace, or loopback (default: the local records)."),
+]
+
+
+def records_of(workspace: str | None) -> Any:
+    """Return the functions of `papershell.trainers.tracking`: of that module itself, or for a workspace."""
+    if workspace is None:
+        from papershell.trainers import tracking
+
+        return tracking
+    from papershell.orchestration import azure
+
+    return azure.WorkspaceRecords(azure.open_workspace(workspace))

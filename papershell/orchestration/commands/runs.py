@@ -1,0 +1,89 @@
+"""``papershell runs``: what was done and how it came out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from papershell.orchestration.commands.record_store import RemoteWorkspace, records_of
+from papershell.orchestration.table import print_table
+
+if TYPE_CHECKING:
+    from papershell.trainers.tracking import RunRecord
+
+group = typer.Typer(help="List, show and compare runs.", no_args_is_help=True)
+
+
+def register(app: typer.Typer) -> None:
+    app.add_typer(group, name="runs")
+
+
+@group.command("list")
+def list_(
+    limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest first.")] = 20,
+    workspace: RemoteWorkspace = None,
+) -> None:
+    """List the newest runs with their accuracy."""
+    rows = [
+        (
+            _short(run.id, workspace),
+            run.name,
+            run.experiment,
+            run.status.lower(),
+            f"{run.started:%Y-%m-%d %H:%M:%S}",
+            _number(run.metrics.get("regularization rate")),
+            _number(run.metrics.get("final test accuracy", run.metrics.get("accuracy"))),
+        )
+        for run in records_of(workspace).list_runs(limit)
+    ]
+    print_table(("run", "name", "experiment", "status", "started", "rate", "accuracy"), rows)
+
+
+@group.command()
+def show(
+    run: Annotated[str, typer.Argument(help="A run's id, or how it begins.")],
+    workspace: RemoteWorkspace = None,
+) -> None:
+    """Show everything that a run recorded."""
+    found = records_of(workspace).get_run(run)
+    print(f"{found.id}  {found.name}, {found.experiment}, {found.status.lower()}, {found.started:%c}")
+    for heading, values in (("parameters", found.params), ("metrics", found.metrics)):
+        print(heading)
+        for name, value in sorted(values.items()):
+            print(f"  {name}: {value}")
+    print("files")
+    for path in found.files:
+        print(f"  {path}")
+
+
+@group.command()
+def compare(
+    runs: Annotated[list[str], typer.Argument(help="Two runs or more, by the beginning of their ids.")],
+    workspace: RemoteWorkspace = None,
+) -> None:
+    """Show runs side by side, rows that differ in bold."""
+    records = records_of(workspace)
+    found = [records.get_run(run) for run in runs]
+    rows = _rows(found)
+    differing = {index for index, (_, *values) in enumerate(rows) if len(set(values)) > 1}
+    print_table(("", *(_short(run.id, workspace) for run in found)), rows, bold=differing)
+
+
+def _rows(runs: list[RunRecord]) -> list[tuple[str, ...]]:
+    params = sorted({name for run in runs for name in run.params})
+    metrics = sorted({name for run in runs for name in run.metrics})
+    return [
+        ("name", *(run.name for run in runs)),
+        *((name, *(run.params.get(name, "") for run in runs)) for name in params),
+        *((name, *(_number(run.metrics.get(name)) for run in runs)) for name in metrics),
+    ]
+
+
+def _short(run_id: str, workspace: str | None) -> str:
+    """Return as much of a run's id as tells it from others: a workspace's begin with the experiment."""
+    return run_id[:8] if workspace is None else run_id
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.6g}"

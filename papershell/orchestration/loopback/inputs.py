@@ -1,0 +1,138 @@
+"""Data of a run: what a dataset or a data reference names, laid into the run's own folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import requests
+import werkzeug.exceptions as http
+import yaml
+
+from papershell.orchestration.loopback.routes.data import CONTAINERS, saved_definition
+from papershell.orchestration.loopback.run_files import inside, regular_files, save
+from papershell.orchestration.loopback.store import Document, Store
+
+_DATASTORE_URI = re.compile(r"azureml://(?:.*/)?datastores/(?P<datastore>[^/]+)/paths/(?P<path>.*)")
+_WILD = re.compile(r"[*?]")
+# What the wildcards of a path, escaped, are as a regular expression; the longest come first.
+_GLOB = {r"\*\*/": "(?:.*/)?", r"\*\*": ".*", r"\*": "[^/]*", r"\?": "[^/]"}
+_WILDCARD = re.compile("|".join(map(re.escape, _GLOB)))
+_TIMEOUT_S = 60
+
+
+class InputError(RuntimeError):
+    """An input of a run cannot be had; the message says which and why."""
+
+
+@dataclass(frozen=True)
+class Input:
+    """One input: what stands for it in the command line, its environment variable, its folder."""
+
+    placeholder: str
+    variable: str
+    folder: Path
+
+
+def prepare(configuration: Document, store: Store, blobs: Path, folder: Path) -> list[Input]:
+    """Lay every input of a submitted configuration below ``folder``.
+
+    A mounted file is a symbolic link to the blob, a downloaded one is a copy.
+
+    Raises
+    ------
+    InputError
+        A dataset, a datastore's path or an address has no files.
+    """
+    prepared = []
+    for name, wanted in (configuration.get("data") or {}).items():
+        target = inside(folder, name)
+        if wanted.get("mechanism") not in ("mount", "download"):
+            raise InputError(f"input {name!r} is neither mounted nor downloaded; use as_mount or as_download")
+        dataset = ((wanted.get("dataLocation") or {}).get("dataset") or {}).get("id")
+        for address in _addresses(store, dataset, name):
+            _lay(address, blobs, target, copy=wanted.get("mechanism") != "mount")
+        prepared.append(
+            Input(f"DatasetConsumptionConfig:{name}", wanted.get("environmentVariableName") or name, target)
+        )
+    for name, wanted in (configuration.get("dataReferences") or {}).items():
+        variable = f"AZUREML_DATAREFERENCE_{name}"
+        address = (
+            f"azureml://datastores/{wanted['dataStoreName']}/paths/{wanted.get('pathOnDataStore') or ''}"
+        )
+        target = inside(folder, name)
+        _lay(address, blobs, target, copy=wanted.get("mode") != "mount")
+        prepared.append(Input(f"${variable}", variable, target))
+    return prepared
+
+
+def _addresses(store: Store, dataset: str | None, name: str) -> list[str]:
+    """Return the addresses that a dataset's dataflow lists."""
+    try:
+        dataflow = saved_definition(store, dataset or "")["dataflow"]
+        paths = yaml.safe_load(json.loads(dataflow)["meta"]["RsDataflow"])["paths"]
+    except (http.NotFound, KeyError, TypeError, ValueError, yaml.YAMLError) as error:
+        raise InputError(f"input {name!r} names a dataset that cannot be read here: {error}") from error
+    return [address for path in paths for address in path.values()]
+
+
+def _lay(address: str, blobs: Path, target: Path, *, copy: bool) -> None:
+    target.mkdir(parents=True, exist_ok=True)
+    in_datastore = _DATASTORE_URI.fullmatch(address)
+    if in_datastore is None:
+        _download(address, target)
+        return
+    container = blobs / CONTAINERS.get(in_datastore["datastore"], "-")
+    found = list(_matching(container, unquote(in_datastore["path"])))
+    if not found:
+        raise InputError(f"there is no file at {address}; upload the data first")
+    for path, name in found:
+        place = inside(target, name)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if copy:
+            shutil.copyfile(path, place)
+        else:
+            os.symlink(path, place)
+
+
+def _as_regex(wildcard: re.Match[str]) -> str:
+    return _GLOB[wildcard[0]]
+
+
+def _matching(container: Path, pattern: str) -> Iterator[tuple[Path, str]]:
+    """Yield the files that a folder, a file or a glob names, and their names below its fixed part."""
+    wild = _WILD.search(pattern)
+    fixed = pattern[: wild.start()] if wild else pattern
+    base = fixed if fixed.endswith("/") or not fixed else str(PurePosixPath(fixed).parent) + "/"
+    regex = re.compile(_WILDCARD.sub(_as_regex, re.escape(pattern)))
+    for path in regular_files(container):
+        name = path.relative_to(container).as_posix()
+        if wild:
+            if regex.fullmatch(name):
+                yield path, name.removeprefix(base)
+        elif name == pattern:
+            yield path, PurePosixPath(name).name
+        elif name.startswith(pattern.rstrip("/") + "/") or not pattern:
+            yield path, name[len(pattern.rstrip("/")) :].lstrip("/")
+
+
+def _download(address: str, target: Path) -> None:
+    """Fetch one file of the web into ``target``, under its own name."""
+    if urlsplit(address).scheme not in ("http", "https"):
+        raise InputError(f"{address} is neither a datastore's path nor a web address")
+    try:
+        with requests.get(address, stream=True, timeout=_TIMEOUT_S) as response:
+            response.raise_for_status()
+            length: Any = response.headers.get("Content-Length")
+            response.raw.decode_content = False
+            name = PurePosixPath(urlsplit(address).path).name or "index"
+            save(inside(target, name), response.raw, int(length) if length else None)
+    except (requests.RequestException, OSError, http.HTTPException) as error:
+        raise InputError(f"{address} cannot be downloaded: {error}") from error

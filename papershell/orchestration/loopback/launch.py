@@ -1,0 +1,244 @@
+"""Starting, finding and stopping the service of a folder."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from papershell.orchestration.errors import OrchestrationError
+
+if TYPE_CHECKING:
+    from azureml.core import Workspace
+
+    from papershell.orchestration.loopback.service import Identity, Options
+
+SERVICE_FILE = "service.json"
+IDENTITY_FILE = "identity.json"
+_START_TIMEOUT_S = 30.0
+_PING_TIMEOUT_S = 5.0
+_IDLE_POLL_S = 1.0
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where the service of a folder is, and the token that opens it."""
+
+    url: str
+    token: str
+    pid: int
+
+
+def write_json(path: Path, document: dict[str, Any]) -> None:
+    """Write ``document`` to ``path``, whole or not at all, readable by its owner only."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        json.dump(document, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def _identity(root: Path) -> Identity:
+    """Return what makes the workspace of ``root`` this one, made on first use."""
+    from papershell.orchestration.loopback.service import Identity
+
+    path = root / IDENTITY_FILE
+    if not path.exists():
+        write_json(path, {"workspace_id": str(uuid.uuid4()), "key": secrets.token_hex(32), "port": 0})
+    document = _read_json(path)
+    if document is None or set(document) != {"workspace_id", "key", "port"}:
+        raise OrchestrationError(f"{path} is damaged; delete the folder {root} to begin a new workspace")
+    return Identity(**document)
+
+
+def port_is_free(port: int) -> bool:
+    """Return whether a server may listen on this TCP port of 127.0.0.1."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+@contextmanager
+def _sole_server(root: Path) -> Iterator[None]:
+    """Hold the folder's lock: one service per folder."""
+    with (root / "lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise OrchestrationError(f"the folder {root} is served by another process already") from error
+        yield
+
+
+def serve(root: Path, *, port: int = 0, options: Options | None = None, idle_s: float = float("inf")) -> None:
+    """Serve the workspace of ``root`` on 127.0.0.1 until a signal, or ``idle_s`` seconds without use.
+
+    Writes ``root/config.json`` (what ``Workspace.from_config`` reads) and ``root/service.json``
+    (address, token, process id; readable by its owner only).
+
+    Parameters
+    ----------
+    port : TCP port; 0 takes a free one.
+    options : see `papershell.orchestration.loopback.service.Options`.
+
+    Raises
+    ------
+    OrchestrationError
+        The folder is served already, or the port is taken.
+    """
+    from papershell.orchestration.loopback.routing import RESOURCE_GROUP, SUBSCRIPTION, WORKSPACE
+    from papershell.orchestration.loopback.service import Options, Server, Service
+    from papershell.orchestration.loopback.tls import server_context
+
+    root = root.resolve()
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with _sole_server(root):
+        identity = _identity(root)
+        service = Service(root, identity, options or Options())
+        # The port of last time, if it is free: an open client finds the service again.
+        port = port or (identity.port if port_is_free(identity.port) else 0)
+        if port and not port_is_free(port):
+            raise OrchestrationError(f"port {port} of 127.0.0.1 is taken; choose another")
+        server = Server(service, server_context(root / "tls"), port)
+        write_json(root / IDENTITY_FILE, asdict(replace(identity, port=server.server_port)))
+        service.runner.recover()
+        config = {
+            "subscription_id": SUBSCRIPTION,
+            "resource_group": RESOURCE_GROUP,
+            "workspace_name": WORKSPACE,
+        }
+        write_json(root / "config.json", config)
+        address = Address(service.url, service.tokens.mint("owner"), os.getpid())
+        write_json(root / SERVICE_FILE, asdict(address))
+        try:
+            _serve_until_told(server, idle_s)
+        finally:
+            service.close()
+            (root / SERVICE_FILE).unlink(missing_ok=True)
+
+
+def _serve_until_told(server: Any, idle_s: float) -> None:
+    told = threading.Event()
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: told.set())
+    thread = threading.Thread(target=server.serve_forever, args=(_PING_TIMEOUT_S / 50,), daemon=True)
+    thread.start()
+    service = server.service
+    while not told.wait(_IDLE_POLL_S):
+        if not service.runner.active() and time.monotonic() - service.last_request > idle_s:
+            break
+    server.shutdown()
+    server.server_close()
+
+
+def find(root: Path) -> Address | None:
+    """Return the address of the service of ``root`` if one answers there."""
+    document = _read_json(root / SERVICE_FILE)
+    if document is None or set(document) != {"url", "token", "pid"}:
+        return None
+    address = Address(**document)
+    request = urllib.request.Request(
+        address.url + "/loopback/health", headers={"Authorization": f"Bearer {address.token}"}
+    )
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(request, timeout=_PING_TIMEOUT_S) as response:
+            health = json.load(response)
+    except (OSError, ValueError):
+        return None
+    return address if health.get("pid") == address.pid else None
+
+
+def start(root: Path, *, arguments: tuple[str, ...] = ()) -> Address:
+    """Return the address of the service of ``root``, started in the background unless one answers.
+
+    Parameters
+    ----------
+    arguments : flags of ``python -m papershell.orchestration.loopback`` for a service that is started now.
+
+    Raises
+    ------
+    OrchestrationError
+        The service does not answer in time; the message quotes what it said.
+    """
+    root = root.resolve()
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if address := find(root):
+        return address
+    log = root / "service.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "papershell.orchestration.loopback", str(root), *arguments],
+            stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+    deadline = time.monotonic() + _START_TIMEOUT_S
+    while time.monotonic() < deadline:
+        if address := find(root):
+            return address
+        # Another process may have won the folder in the meantime: then its service answers soon.
+        if process.poll() is not None and "served by another" not in log.read_text(errors="replace"):
+            break
+        time.sleep(0.05)
+    raise OrchestrationError(
+        f"the loopback service of {root} did not start: {log.read_text(errors='replace')[-2000:]}"
+    )
+
+
+def stop(root: Path, *, timeout_s: float = 20.0) -> None:
+    """End the service of ``root`` and its runs; nothing happens where none answers."""
+    address = find(root.resolve())
+    if address is None:
+        return
+    deadline = time.monotonic() + timeout_s
+    with suppress(ProcessLookupError):
+        os.kill(address.pid, signal.SIGTERM)
+    while (root / SERVICE_FILE).exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
+def connect(root: Path | str) -> Workspace:
+    """Return a genuine ``azureml.core.Workspace`` on the service of ``root``.
+
+    Raises
+    ------
+    OrchestrationError
+        No service answers there.
+    """
+    from papershell.orchestration.loopback.client import open_workspace
+
+    root = Path(root).resolve()
+    address = find(root)
+    if address is None:
+        raise OrchestrationError(
+            f"no loopback service answers for {root}; start it: papershell workspace serve --root {root}"
+        )
+    return open_workspace(address.url, address.token, root)

@@ -1,0 +1,24 @@
+"""The services of an Azure ML workspace, one module each."""
+
+from papershell.orchestration.loopback.routes import (
+    artifacts,
+    blobs,
+    compute,
+    content,
+    data,
+    environments,
+    execution,
+    history,
+    metrics,
+    models,
+    workspace,
+)
+from papershell.orchestration.loopback.routing import Routes
+
+ALL_ROUTES: Routes = Routes(
+    route
+    for module in (
+        workspace, compute, history, metrics, artifacts, content, execution, environments, models, data, blobs
+    )
+    for route in module.routes
+)  # fmt: skip

@@ -1,0 +1,155 @@
+"""Blob storage: put, blocks, head, ranged get, list and delete, on plain files."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import mimetypes
+import shutil
+from email.utils import formatdate
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import werkzeug.exceptions as http
+from werkzeug.utils import send_file
+from werkzeug.wrappers import Response
+
+from papershell.orchestration.loopback.routing import Call, Routes
+from papershell.orchestration.loopback.run_files import inside, regular_files, save
+
+routes = Routes()
+_CONTAINER = "/blobs/<container>"
+_DIGESTS = {"Content-MD5": "md5", "Content-SHA256": "sha256"}
+_BLOB = _CONTAINER + "/<path:name>"
+
+
+def _headers(path: Path) -> dict[str, str]:
+    status = path.stat()
+    return {
+        "ETag": f'"0x{status.st_mtime_ns:X}"', "Last-Modified": formatdate(status.st_mtime, usegmt=True),
+        "x-ms-request-id": "0", "x-ms-version": "2019-12-12", "x-ms-blob-type": "BlockBlob",
+        "x-ms-request-server-encrypted": "false", "Accept-Ranges": "bytes",
+    }  # fmt: skip
+
+
+def _existing(call: Call, container: str, name: str) -> Path:
+    path = inside(call.service.blobs / container, name)
+    if not path.is_file():
+        raise http.NotFound(f"there is no blob {container}/{name}")
+    return path
+
+
+def _blocks(call: Call, path: Path) -> Path:
+    """Return where the blocks of an unfinished blob lie."""
+    return call.service.root / "blocks" / hashlib.sha256(str(path).encode()).hexdigest()
+
+
+@routes("PUT", _BLOB)
+def put(call: Call, container: str, name: str) -> Response:
+    """Take a blob whole, one block of it, or the list that makes its blocks a blob."""
+    path = inside(call.service.blobs / container, name)
+    part = call.request.args.get("comp", "")
+    if part == "blocklist":
+        _join(call, path)
+        return Response(status=201, headers=_headers(path))
+    target = path
+    if part == "block":
+        target = _blocks(call, path) / hashlib.sha256(call.request.args["blockid"].encode()).hexdigest()
+    digests = _take(call, target)
+    return Response(status=201, headers=_headers(target) | digests)
+
+
+def _take(call: Call, path: Path) -> dict[str, str]:
+    """Write the request's body and return its digests, which must be those that the client sent along."""
+    incoming = path.with_name(f".part-incoming-{path.name}-{id(call)}")
+    save(incoming, call.request.stream, call.request.content_length)
+    digests = {}
+    for header, algorithm in _DIGESTS.items():
+        with incoming.open("rb") as file:
+            digests[header] = base64.b64encode(hashlib.file_digest(file, algorithm).digest()).decode()
+        if call.request.headers.get(header, digests[header]) != digests[header]:
+            incoming.unlink()
+            raise http.BadRequest(
+                f"{path.name} arrived with another {header} than it left with; send it again"
+            )
+    incoming.replace(path)
+    return digests
+
+
+def _join(call: Call, path: Path) -> None:
+    try:
+        wanted = [element.text or "" for element in ElementTree.fromstring(call.request.get_data())]
+    except ElementTree.ParseError as error:
+        raise http.BadRequest(f"the list of blocks is not XML: {error}") from error
+    folder = _blocks(call, path)
+    parts = [folder / hashlib.sha256(block.encode()).hexdigest() for block in wanted]
+    if not all(part.is_file() for part in parts):
+        raise http.BadRequest("the list names a block that never arrived; send the blob again")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    joined = path.with_name(f".part-joined-{path.name}-{id(call)}")
+    with joined.open("wb") as whole:
+        for part in parts:
+            with part.open("rb") as block_file:
+                shutil.copyfileobj(block_file, whole)
+    joined.replace(path)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@routes("HEAD", _BLOB)
+def head(call: Call, container: str, name: str) -> Response:
+    """Return a blob's size and stamps."""
+    path = _existing(call, container, name)
+    response = Response(headers=_headers(path))
+    response.content_length = path.stat().st_size
+    return response
+
+
+@routes("GET", _BLOB)
+def get(call: Call, container: str, name: str) -> Response:
+    """Return a blob, or the range of it that was asked for."""
+    path = _existing(call, container, name)
+    environ = dict(call.request.environ)
+    if "HTTP_X_MS_RANGE" in environ:
+        environ["HTTP_RANGE"] = environ["HTTP_X_MS_RANGE"]
+    kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
+    response = send_file(path, environ, mimetype=kind, conditional=True, etag=False)
+    response.headers.update(_headers(path))
+    return response
+
+
+@routes("DELETE", _BLOB)
+def delete(call: Call, container: str, name: str) -> Response:
+    """Remove a blob."""
+    _existing(call, container, name).unlink()
+    return Response(status=202)
+
+
+@routes("GET", _CONTAINER)
+def list_blobs(call: Call, container: str) -> Response:
+    """List a container's blobs below a prefix; or, asked for nothing, its properties."""
+    if call.request.args.get("comp") != "list":
+        return Response(headers={"ETag": '"0x0"', "Last-Modified": formatdate(0, usegmt=True)})
+    folder = inside(call.service.blobs, container)
+    prefix = call.request.args.get("prefix", "")
+    root = ElementTree.Element(
+        "EnumerationResults", ServiceEndpoint=call.service.url, ContainerName=container
+    )
+    blobs = ElementTree.SubElement(root, "Blobs")
+    for path in regular_files(folder):
+        name = path.relative_to(folder).as_posix()
+        if name.startswith(prefix):
+            _describe(ElementTree.SubElement(blobs, "Blob"), name, path)
+    ElementTree.SubElement(root, "NextMarker")
+    return Response(ElementTree.tostring(root, encoding="utf-8"), content_type="application/xml")
+
+
+def _describe(blob: Any, name: str, path: Path) -> None:
+    ElementTree.SubElement(blob, "Name").text = name
+    properties = ElementTree.SubElement(blob, "Properties")
+    stamps = _headers(path)
+    for tag, text in {
+        "Last-Modified": stamps["Last-Modified"], "Etag": stamps["ETag"],
+        "Content-Length": str(path.stat().st_size), "BlobType": "BlockBlob",
+    }.items():  # fmt: skip
+        ElementTree.SubElement(properties, tag).text = text

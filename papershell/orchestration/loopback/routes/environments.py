@@ -1,0 +1,51 @@
+"""Environments and their versions; what equals the newest version is that version."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import werkzeug.exceptions as http
+
+from papershell.orchestration.loopback.routing import Call, Routes
+from papershell.orchestration.loopback.store import Document
+
+routes = Routes()
+_ENVIRONMENTS = "/environment/v1.0/<scope:scope>/environments"
+
+
+def _versions(call: Call, name: str) -> list[Document]:
+    return call.service.store.all("environment", f"{name}/")
+
+
+def _content(environment: Document) -> Document:
+    """Return what an environment is besides its name; the client writes ``Docker`` and reads ``docker``."""
+    named = {key[:1].lower() + key[1:]: value for key, value in environment.items()}
+    return {key: value for key, value in named.items() if key not in ("name", "version")}
+
+
+@routes("PUT", _ENVIRONMENTS + "/<name>", _ENVIRONMENTS + "/<name>/versions/<version>")
+def register(call: Call, name: str, version: str = "") -> dict[str, Any]:
+    """Register an environment under the next version, or under the one that is asked for."""
+    versions = _versions(call, name)
+    wanted = call.json()
+    if versions and _content(versions[-1]) == _content(wanted):
+        return versions[-1]
+    number = version if version.isdecimal() else str(len(versions) + 1)
+    document = _content(wanted) | {"name": name, "version": number}
+    return call.service.store.put("environment", f"{name}/{number}", document)
+
+
+@routes("GET", _ENVIRONMENTS + "/<name>", _ENVIRONMENTS + "/<name>/versions/<version>")
+def get(call: Call, name: str, version: str = "") -> dict[str, Any]:
+    """Return an environment: the version asked for, or the newest."""
+    fitting = [e for e in _versions(call, name) if not version or e["version"] == version]
+    if not fitting:
+        raise http.NotFound(f"there is no environment {name!r} {version}".rstrip())
+    return fitting[-1]
+
+
+@routes("GET", _ENVIRONMENTS + "/")
+def list_newest(call: Call) -> dict[str, Any]:
+    """List the newest version of every environment."""
+    newest = {e["name"]: e for e in call.service.store.all("environment")}
+    return {"value": list(newest.values())}

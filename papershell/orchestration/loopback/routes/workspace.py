@@ -1,0 +1,47 @@
+"""The workspace itself, where its services are, and whether the service lives."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from papershell.orchestration.loopback.routing import LOCATION, SCOPE, WORKSPACE, Call, Routes
+
+routes = Routes()
+_SERVICES = ("api", "experimentation", "history", "hyperdrive", "modelmanagement", "pipelines", "studio",
+             "catalog", "jobs")  # fmt: skip
+
+
+@routes("GET", "/<scope:scope>")
+def workspace(call: Call) -> dict[str, Any]:
+    """Return the workspace resource."""
+    return {
+        "id": SCOPE,
+        "name": WORKSPACE,
+        "type": "Microsoft.MachineLearningServices/workspaces",
+        "location": LOCATION,
+        "tags": {},
+        "sku": {"name": "Basic", "tier": "Basic"},
+        "properties": {
+            "workspaceId": call.service.workspace_id,
+            "friendlyName": WORKSPACE,
+            "provisioningState": "Succeeded",
+            "discoveryUrl": call.service.discovery_url(),
+            "storageAccount": f"{SCOPE}/storage",
+            "keyVault": f"{SCOPE}/vault",
+            "applicationInsights": f"{SCOPE}/insights",
+            "containerRegistry": f"{SCOPE}/registry",
+        },
+    }
+
+
+@routes("GET", "/discovery/<signature>", "/discovery/<signature>/<path:below>")
+def discovery(call: Call, signature: str, below: str = "") -> dict[str, str]:
+    """Return every service's address: this one."""
+    return dict.fromkeys(_SERVICES, call.service.url)
+
+
+@routes("GET", "/loopback/health")
+def health(call: Call) -> dict[str, Any]:
+    """Return who serves which folder."""
+    return {"pid": os.getpid(), "root": str(call.service.root), "active_runs": call.service.runner.active()}

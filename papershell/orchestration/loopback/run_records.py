@@ -1,0 +1,102 @@
+"""What an experiment and a run are, and which states a run may pass through."""
+
+from __future__ import annotations
+
+import getpass
+import uuid
+from pathlib import Path
+
+import werkzeug.exceptions as http
+
+from papershell.orchestration.loopback.routing import now
+from papershell.orchestration.loopback.run_files import regular_files
+from papershell.orchestration.loopback.store import Document, Store
+
+FINAL = ("Completed", "Failed", "Canceled")
+
+
+def find_experiment(store: Store, name_or_id: str) -> Document | None:
+    """Return the experiment of that id or name, or None."""
+    found = (e for e in store.all("experiment") if name_or_id in (e["experimentId"], e["name"]))
+    return next(found, None)
+
+
+def experiment(store: Store, name_or_id: str) -> Document:
+    """Return the experiment of that id or name, made now if there is none."""
+    if found := find_experiment(store, name_or_id):
+        return found
+    created: Document = {
+        "experimentId": str(uuid.uuid4()), "name": name_or_id, "createdUtc": now(), "tags": {},
+        "properties": {}, "archivedTime": None, "description": None,
+    }  # fmt: skip
+    return store.add("experiment", name_or_id, created)
+
+
+def new_run(store: Store, experiment: Document, run_id: str, wanted: Document) -> Document:
+    """Begin the record of a run, NotStarted."""
+    parent = store.get("run", wanted.get("parentRunId") or "")
+    record = {
+        "runId": run_id, "runNumber": len(store.all("run")) + 1,
+        "rootRunId": parent["rootRunId"] if parent else run_id,
+        "parentRunId": wanted.get("parentRunId"), "experimentId": experiment["experimentId"],
+        "status": "NotStarted", "createdUtc": now(), "startTimeUtc": None, "endTimeUtc": None,
+        "runType": "azureml.scriptrun" if wanted.get("target") else "azureml.interactive",
+        "name": None, "description": None, "hidden": False, "target": None, "error": None, "warnings": None,
+        "createdBy": {"userName": getpass.getuser()}, "dataContainerId": f"dcid.{run_id}",
+        "tags": {}, "properties": {},
+    }  # fmt: skip
+    return store.add("run", run_id, merge(record, {k: v for k, v in wanted.items() if k != "status"}))
+
+
+_KEPT = ("runId", "rootRunId", "experimentId", "dataContainerId", "status")
+
+
+def merge(record: Document, changes: Document) -> Document:
+    """Edit ``record`` by the fields that ``changes`` sets; tags and properties are added to."""
+    for key, value in changes.items():
+        if key in ("tags", "properties"):
+            record[key] = record.get(key, {}) | {k: str(v) for k, v in (value or {}).items()}
+        elif value is not None and key not in _KEPT:
+            record[key] = value
+    return record
+
+
+def run(store: Store, run_id: str) -> Document:
+    """Return the record of a run.
+
+    Raises
+    ------
+    werkzeug.exceptions.NotFound
+        There is no such run.
+    """
+    record = store.get("run", run_id)
+    if record is None:
+        raise http.NotFound(f"there is no run {run_id!r}; list the experiment's runs")
+    return record
+
+
+def move(store: Store, run_id: str, state: str, *, message: str | None = None) -> None:
+    """Move a run to ``state``, unless it has ended, or is to end and ``state`` is no end."""
+
+    def change(record: Document) -> None:
+        if record["status"] in FINAL or (record["status"] == "CancelRequested" and state not in FINAL):
+            return
+        record["status"] = state
+        if state == "Running":
+            record["startTimeUtc"] = record["startTimeUtc"] or now()
+        if state in FINAL:
+            record["endTimeUtc"] = now()
+        if message:
+            record["error"] = {"error": {"code": "UserError", "message": message}}
+
+    store.update("run", run_id, change)
+
+
+def artifact_folder(record: Document) -> str:
+    """Return where below ``blobs/`` the artifacts of a run lie, as in a real workspace's container."""
+    return f"azureml/ExperimentRun/{record['dataContainerId']}"
+
+
+def artifact_files(blobs: Path, record: Document) -> list[Path]:
+    """Return the files that a run has uploaded or written."""
+    return regular_files(blobs / artifact_folder(record))

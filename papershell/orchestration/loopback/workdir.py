@@ -1,0 +1,84 @@
+"""The working folder and the logs of one run."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from papershell.orchestration.loopback.run_files import inside, regular_files
+from papershell.orchestration.loopback.store import Document
+
+_QUOTED_LINES = 20
+_QUOTED_BYTES = 8192
+
+
+def unpack(files: Mapping[str, str], snapshots: Path, folder: Path) -> None:
+    """Lay the files of a snapshot (name to blob) into ``folder``, beside empty ``outputs`` and ``logs``.
+
+    Raises
+    ------
+    werkzeug.exceptions.BadRequest
+        A name would leave the folder.
+    """
+    folder.mkdir(parents=True)
+    for name, blob in files.items():
+        place = inside(folder, name)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(snapshots / blob, place)
+    (folder / "outputs").mkdir(exist_ok=True)
+    (folder / "logs").mkdir(exist_ok=True)
+
+
+def note(artifacts: Path, configuration: Document, commands: Sequence[Sequence[str]]) -> None:
+    """Say in the run's own log what this service does and does not do."""
+    environment = (configuration.get("environment") or {}).get("name")
+    (artifacts / "system_logs").mkdir(parents=True, exist_ok=True)
+    lines = [
+        f"Environment {environment!r} is not built here: the run uses {sys.executable}.",
+        f"Cluster {configuration.get('target')!r} is this machine.",
+        *(shlex.join(command) for command in commands),
+    ]
+    (artifacts / "system_logs" / "loopback.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def log_files(artifacts: Path, count: int) -> list[Path]:
+    """Return the log file of each node, named as Azure ML's common runtime names them."""
+    folder = artifacts / "user_logs"
+    folder.mkdir(parents=True, exist_ok=True)
+    names = ["std_log.txt"] if count == 1 else [f"std_log_process_{rank:02}.txt" for rank in range(count)]
+    for name in names:
+        (folder / name).touch()
+    return [folder / name for name in names]
+
+
+def outcome(nodes: Sequence[subprocess.Popen[bytes]], logs: Sequence[Path]) -> tuple[str, str | None]:
+    """Return the final state that the nodes' exit codes mean, and what went wrong."""
+    for rank, (node, log) in enumerate(zip(nodes, logs, strict=True)):
+        if node.returncode > 0 or (node.returncode < 0 and not any(n.returncode > 0 for n in nodes)):
+            how = (
+                f"exit code {node.returncode}"
+                if node.returncode > 0
+                else f"signal {signal.Signals(-node.returncode).name}"
+            )
+            return "Failed", f"node {rank} ended with {how}; the end of its log:\n{_tail(log)}"
+    return "Completed", None
+
+
+def _tail(log: Path) -> str:
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - _QUOTED_BYTES))
+        return "\n".join(file.read().decode(errors="replace").splitlines()[-_QUOTED_LINES:])
+
+
+def collect(code: Path, artifacts: Path) -> None:
+    """Keep what the run wrote below ``outputs/`` and ``logs/``; links are not followed."""
+    for name in ("outputs", "logs"):
+        for path in regular_files(code / name):
+            place = artifacts / path.relative_to(code)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, place)

@@ -1,0 +1,321 @@
+"""scikit-learn compatible estimators, fitted by `kernels.fit_path`.
+
+They take scikit-learn's parameters and keep its attributes; predicting, probabilities and scoring are
+scikit-learn's own methods. What differs: every rate and fold of the CV is solved in one batch, bytes are
+fitted as they are, and ``tol`` is verified in float64 at the end.
+"""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+from sklearn import linear_model
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import check_scoring, make_scorer
+from sklearn.model_selection import check_cv
+from sklearn.utils import compute_class_weight
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from papershell.kernels import PathSolution, Status, fit_path
+from papershell.trainers.linear_model import to_sklearn
+
+_SHARED_CONSTRAINTS: dict[str, Any] = {
+    "penalty": [StrOptions({"l2", "l1", "elasticnet", "deprecated"}), None],
+    "fit_intercept": ["boolean"],
+    "tol": [Interval(Real, 0, None, closed="neither")],
+    "max_iter": [Interval(Integral, 0, None, closed="left")],
+    "class_weight": [dict, StrOptions({"balanced"}), None],
+    "multi_class": [StrOptions({"multinomial", "ovr"})],
+    "backend": [str],
+}
+
+
+class _BatchedFit(linear_model.LogisticRegression):
+    """What both estimators share: checking, encoding, weighting, and reading a solution."""
+
+    classes_: np.ndarray
+    coef_: np.ndarray
+    intercept_: np.ndarray
+
+    def _checked(self, X: Any, y: Any, sample_weight: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return X (N, P) as bytes or floats, labels 0..K-1 and weights (N,); set ``classes_``."""
+        self._validate_params()
+        self._refuse_unsupported()
+        X, y = validate_data(self, X, y, dtype=[np.float64, np.float32, np.uint8], order="C")
+        check_classification_targets(y)
+        self.classes_, labels = np.unique(y, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise ValueError(
+                "This solver needs samples of at least 2 classes in the data, but the data contains only one"
+                f" class: {self.classes_[0]!r}"
+            )
+        weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True, copy=True)
+        if self.class_weight is not None:
+            factors = compute_class_weight(
+                self.class_weight,
+                classes=self.classes_,
+                y=y,
+                sample_weight=sample_weight,
+            )
+            weight *= factors[labels]
+        return X, labels, weight
+
+    def _refuse_unsupported(self) -> None:
+        """Raise ValueError for what `fit_path` does not minimize."""
+        if self.penalty not in ("l2", "deprecated", None):
+            raise ValueError(f"penalty={self.penalty!r} is not supported; papershell fits L2 or no penalty")
+        if self.dual or self.intercept_scaling != 1:
+            raise ValueError(
+                "dual=True and intercept_scaling other than 1 belong to liblinear; leave them out"
+            )
+        if self.solver == "liblinear":
+            raise ValueError(
+                "solver='liblinear' penalizes the intercept; use scikit-learn's, or kernels.fit_path"
+            )
+
+    def _solve(
+        self, X: np.ndarray, labels: np.ndarray, rates: Any, weight: np.ndarray, **options: Any
+    ) -> PathSolution:
+        """Fit all rates; two classes are one logistic regression, as in scikit-learn."""
+        solution = fit_path(
+            X, labels, rates, loss=self._loss(), fit_intercept=self.fit_intercept, sample_weight=weight,
+            tol=self.tol, max_iter=self.max_iter, backend=self.backend, **options,
+        )  # fmt: skip
+        stopped = [status for status in solution.status.ravel() if status is not Status.CONVERGED]
+        if stopped:
+            warnings.warn(
+                f"{len(stopped)} of {solution.status.size} fits did not converge: {stopped[0].message} "
+                f"(largest gradient {solution.grad_norm.max():.1e}, tol {self.tol:g})",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+        return solution
+
+    def _loss(self) -> str:
+        return "ovr" if len(self.classes_) == 2 else self.multi_class
+
+    def _keep(self, coef: np.ndarray, intercept: np.ndarray, dtype: Any) -> None:
+        """Set ``coef_`` and ``intercept_`` in the precision of X."""
+        kept = np.float32 if dtype == np.float32 else np.float64
+        rows = slice(1 if len(self.classes_) == 2 else 0, None)
+        self.coef_, self.intercept_ = coef[rows].astype(kept), intercept[rows].astype(kept)
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Return the probability of each class, (N, K): softmax, or normalized sigmoids for one-vs-rest."""
+        check_is_fitted(self)
+        if self.multi_class == "ovr":
+            return self._predict_proba_lr(X)
+        return super().predict_proba(X)
+
+    def to_sklearn(self) -> Any:
+        """Return a genuine scikit-learn estimator with the same coefficients, which needs nothing of papershell."""
+        check_is_fitted(self)
+        coef, intercept = self.coef_, self.intercept_
+        if len(self.classes_) == 2:
+            coef, intercept = np.concatenate([-coef, coef]), np.concatenate([-intercept, intercept])
+        loss = self._loss()
+        return to_sklearn(
+            coef, intercept, self.classes_, l2=self._l2(), loss=loss, n_iter=int(np.max(self.n_iter_))
+        )
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = False
+        tags.array_api_support = False
+        return tags
+
+
+class LogisticRegression(_BatchedFit):
+    """Logistic regression with an L2 penalty, or none (``C=np.inf``).
+
+    Parameters are scikit-learn's, and two more: ``multi_class``, ``"multinomial"`` or ``"ovr"`` for K
+    independent logistic regressions; ``backend``, a name of `kernels.available_backends` or ``"auto"``.
+    ``solver``, ``random_state``, ``n_jobs`` and ``verbose`` are taken and change nothing.
+
+    Attributes
+    ----------
+    coef_ : (K, P), or (1, P) for two classes.
+    intercept_ : (K,) or (1,).
+    classes_ : (K,).
+    n_iter_ : (1,) accepted steps.
+
+    Raises
+    ------
+    ValueError
+        Another penalty than L2, sparse X, one class only, and what scikit-learn refuses.
+    """
+
+    _parameter_constraints = _SHARED_CONSTRAINTS | {
+        "C": [Interval(Real, 0, None, closed="right")],
+        "l1_ratio": [Interval(Real, 0, 1, closed="both"), None],
+        "warm_start": ["boolean"],
+    }
+
+    def __init__(
+        self, penalty="deprecated", *, C=1.0, l1_ratio=0.0, dual=False, tol=1e-4, fit_intercept=True,
+        intercept_scaling=1, class_weight=None, random_state=None, solver="lbfgs", max_iter=100, verbose=0,
+        warm_start=False, n_jobs=None, multi_class="multinomial", backend="auto",
+    ):  # fmt: skip
+        super().__init__(
+            penalty, C=C, l1_ratio=l1_ratio, dual=dual, tol=tol, fit_intercept=fit_intercept,
+            intercept_scaling=intercept_scaling, class_weight=class_weight, random_state=random_state,
+            solver=solver, max_iter=max_iter, verbose=verbose, warm_start=warm_start, n_jobs=n_jobs,
+        )  # fmt: skip
+        self.multi_class = multi_class
+        self.backend = backend
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> LogisticRegression:
+        """Fit X (N, P), bytes or floats, to the labels y (N,); return self."""
+        X, labels, weight = self._checked(X, y, sample_weight)
+        if self.l1_ratio:
+            raise ValueError(f"l1_ratio={self.l1_ratio} is not supported; papershell fits L2 or no penalty")
+        start = self._warm_start() if self.warm_start and hasattr(self, "coef_") else None
+        solution = self._solve(X, labels, [self._l2()], weight, warm_start=start)
+        self._keep(solution.coef[0], solution.intercept[0], X.dtype)
+        self.n_iter_ = np.maximum(solution.n_iter, 1).astype(np.int32)
+        return self
+
+    def _l2(self) -> float:
+        return 0.0 if self.penalty is None else 1.0 / self.C
+
+    def _warm_start(self) -> PathSolution:
+        """Return the present coefficients as a solution to start from."""
+        coef, intercept = self.coef_[None].astype(np.float64), self.intercept_[None].astype(np.float64)
+        if len(self.classes_) == 2:
+            coef, intercept = (
+                np.concatenate([-coef, coef], axis=1),
+                np.concatenate([-intercept, intercept], axis=1),
+            )
+        nothing = np.zeros(1)
+        return PathSolution(coef, intercept, nothing, nothing, nothing, nothing, "")
+
+
+def knowing_labels(scorer: Any, classes: np.ndarray) -> Any:
+    """Return ``scorer`` told of all classes, where its metric asks for them: a fold may lack one."""
+    metric = getattr(scorer, "_score_func", None)
+    if metric is None or "labels" not in inspect.signature(metric).parameters:
+        return scorer
+    options = {"labels": classes} | scorer._kwargs
+    if len(classes) == 2 and "pos_label" in inspect.signature(metric).parameters:
+        options = {"pos_label": classes[1]} | options
+    higher = scorer._sign > 0
+    return make_scorer(metric, greater_is_better=higher, response_method=scorer._response_method, **options)
+
+
+class LogisticRegressionCV(_BatchedFit, linear_model.LogisticRegressionCV):
+    """Logistic regression whose C is chosen by cross-validation: all folds and all C in one batch.
+
+    Parameters are scikit-learn's, plus ``multi_class`` and ``backend`` as in `LogisticRegression`.
+    ``scoring=None`` means accuracy. Attributes have scikit-learn's shapes for ``use_legacy_attributes``;
+    the default here is False, as it will be there from 1.10 on.
+
+    Attributes
+    ----------
+    coef_, intercept_, classes_ : as in `LogisticRegression`, of the final fit.
+    Cs_ : (R,).
+    C_ : float, the best.
+    scores_ : (F, 1, R) on the held-out part of each fold.
+    coefs_paths_ : (F, 1, R, K, P + 1), K = 1 for two classes; the last column is the intercept.
+    n_iter_ : (F, 1, R).
+
+    Raises
+    ------
+    ValueError
+        ``l1_ratios`` with anything but zero, sparse X, and what scikit-learn refuses.
+    """
+
+    C_: Any  # a number or, for use_legacy_attributes, (K,)
+    l1_ratio_: Any
+    coefs_paths_: Any
+    scores_: Any
+
+    _parameter_constraints = _SHARED_CONSTRAINTS | {
+        "Cs": [Interval(Integral, 1, None, closed="left"), "array-like"],
+        "refit": ["boolean"],
+        "use_legacy_attributes": ["boolean"],
+    }
+
+    def __init__(
+        self, *, Cs=10, l1_ratios=None, fit_intercept=True, cv=None, dual=False, penalty="deprecated",
+        scoring=None, solver="lbfgs", tol=1e-4, max_iter=100, class_weight=None, n_jobs=None, verbose=0,
+        refit=True, intercept_scaling=1.0, random_state=None, use_legacy_attributes=False,
+        multi_class="multinomial", backend="auto",
+    ):  # fmt: skip
+        super().__init__(
+            Cs=Cs, l1_ratios=l1_ratios, fit_intercept=fit_intercept, cv=cv, dual=dual, penalty=penalty,
+            scoring=scoring, solver=solver, tol=tol, max_iter=max_iter, class_weight=class_weight,
+            n_jobs=n_jobs, verbose=verbose, refit=refit, intercept_scaling=intercept_scaling,
+            random_state=random_state, use_legacy_attributes=use_legacy_attributes,
+        )  # fmt: skip
+        self.multi_class = multi_class
+        self.backend = backend
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> LogisticRegressionCV:
+        """Fit X (N, P), bytes or floats, to the labels y (N,); return self."""
+        X, labels, weight = self._checked(X, y, sample_weight)
+        if self.l1_ratios is not None and np.any(self.l1_ratios):
+            raise ValueError(f"l1_ratios={self.l1_ratios} is not supported; papershell fits L2 only")
+        self.Cs_ = (
+            np.logspace(-4, 4, self.Cs) if isinstance(self.Cs, Integral) else np.asarray(self.Cs, float)
+        )
+        y = self.classes_[labels]
+        splits = list(check_cv(self.cv, y, classifier=True).split(X, y))
+        masks = np.zeros((len(splits), len(y)))
+        for mask, (train, _) in zip(masks, splits, strict=True):
+            mask[train] = 1.0
+        solution = self._solve(X, labels, 1.0 / self.Cs_, weight, folds=masks)
+        scores = np.array(
+            [self._scores(solution, f, X[test], y[test], weight[test]) for f, (_, test) in enumerate(splits)]
+        )
+        self._choose(X, labels, weight, solution, scores)
+        return self
+
+    def _scores(
+        self, solution: PathSolution, f: int, X: np.ndarray, y: np.ndarray, weight: np.ndarray
+    ) -> list[float]:
+        """Return the score of every C on the held-out part of fold ``f``."""
+        model = LogisticRegression(multi_class=self.multi_class)
+        model.classes_, model.n_features_in_ = self.classes_, X.shape[1]
+        scorer = knowing_labels(check_scoring(model, scoring=self.scoring), self.classes_)
+        options = {} if np.all(weight == 1.0) else {"sample_weight": weight}
+        scores = []
+        for coef, intercept in zip(solution.coef[f], solution.intercept[f], strict=True):
+            model._keep(coef, intercept, X.dtype)
+            scores.append(scorer(model, X, y, **options))
+        return scores
+
+    def _choose(self, X: Any, labels: Any, weight: Any, solution: PathSolution, scores: np.ndarray) -> None:
+        """Set the fitted attributes: the best C, the final coefficients, the paths."""
+        if self.refit:
+            self.C_ = float(self.Cs_[scores.mean(axis=0).argmax()])
+            final = self._solve(X, labels, [1.0 / self.C_], weight)
+            self._keep(final.coef[0], final.intercept[0], X.dtype)
+        else:
+            best = np.arange(len(scores)), scores.argmax(axis=1)
+            self.C_ = float(self.Cs_[best[1]].mean())
+            self._keep(solution.coef[best].mean(axis=0), solution.intercept[best].mean(axis=0), X.dtype)
+        self.l1_ratio_, self.l1_ratios_ = 0.0, np.array([0.0])
+        paths = np.concatenate([solution.coef, solution.intercept[..., None]], axis=-1)
+        paths = paths if self.fit_intercept else solution.coef
+        paths = paths[:, :, 1:] if len(self.classes_) == 2 else paths
+        self.coefs_paths_, self.scores_ = paths[:, None], scores[:, None]
+        self.n_iter_ = np.maximum(solution.n_iter, 1)[:, None].astype(np.int32)
+        if self.use_legacy_attributes:
+            self._use_legacy(paths, scores)
+
+    def _use_legacy(self, paths: np.ndarray, scores: np.ndarray) -> None:
+        """Reshape the attributes as scikit-learn had them before 1.10."""
+        classes = self.classes_[-paths.shape[2] :]
+        self.coefs_paths_ = {label: paths[:, :, k] for k, label in enumerate(classes)}
+        self.scores_ = dict.fromkeys(classes, scores)
+        self.C_, self.l1_ratio_ = np.repeat(self.C_, len(classes)), np.repeat(0.0, len(classes))
+        self.n_iter_ = self.n_iter_.reshape(1, *scores.shape)
+
+    def _l2(self) -> float:
+        return 1.0 / float(np.max(self.C_))

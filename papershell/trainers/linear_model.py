@@ -1,0 +1,153 @@
+"""A fitted linear classifier: how it predicts, and the files it is kept in.
+
+Pixels count as 0 to 1 (a byte divided by 255) in every model here; what scikit-learn loads from the .pkl
+therefore expects ``X / 255``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from papershell.trainers.checkpoint import manifest, write_atomic, write_json
+
+PIXEL_SCALE = 1 / 255
+SEED = 42
+MODEL_STEM = "sklearn_mnist_model"
+
+
+class ModelError(ValueError):
+    """A model file cannot be used; the message names it."""
+
+
+@dataclass(frozen=True)
+class LinearModel:
+    """One fitted classifier.
+
+    Attributes
+    ----------
+    coef : (K, P) float64, for pixels scaled to 0..1.
+    intercept : (K,) float64.
+    classes : (K,) the label of each row.
+    loss : ``multinomial`` or ``ovr``.
+    l2 : regularization rate, 1 / C.
+    n_iter : steps that the solver took.
+    """
+
+    coef: np.ndarray
+    intercept: np.ndarray
+    classes: np.ndarray
+    loss: str
+    l2: float
+    n_iter: int
+
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        """Return the label of each row of ``X``, (N, P) uint8 pixels."""
+        if X.shape[1] != self.coef.shape[1]:
+            raise ModelError(
+                f"the model was trained on images of {self.coef.shape[1]} pixels, these have {X.shape[1]}; "
+                f"predict on images of the same size"
+            )
+        return self.classes[(X @ (self.coef.T * PIXEL_SCALE) + self.intercept).argmax(axis=1)]
+
+    def save(self, path: Path) -> None:
+        """Write the model to an .npz file, atomically; nothing in it needs unpickling."""
+        with write_atomic(path) as file:
+            np.savez(file, **asdict(self))
+
+    @classmethod
+    def load(cls, path: Path) -> LinearModel:
+        """Read a model that `save` wrote.
+
+        Raises
+        ------
+        ModelError
+            The file is damaged or holds something else.
+        """
+        with open(path, "rb") as file:
+            try:
+                with np.load(file, allow_pickle=False) as arrays:
+                    model = cls(**{name: arrays[name] for name in cls.__dataclass_fields__})
+                model = replace(model, loss=str(model.loss), l2=float(model.l2), n_iter=int(model.n_iter))
+                model._check()
+            except Exception as error:  # zipfile and NumPy raise a dozen types on damaged files
+                raise ModelError(
+                    f"{path} is not a model that papershell wrote ({error}); train it again"
+                ) from error
+        return model
+
+    def _check(self) -> None:
+        K, P = self.coef.shape
+        if not (K > 1 and P > 0 and self.intercept.shape == self.classes.shape == (K,)):
+            raise ValueError("its arrays do not fit together")
+        if not (np.isfinite(self.coef).all() and np.isfinite(self.intercept).all()):
+            raise ValueError("it holds numbers that are not finite")
+
+    def to_sklearn(self) -> Any:
+        """Return the model as scikit-learn's own estimator; see `to_sklearn`."""
+        return to_sklearn(
+            self.coef, self.intercept, self.classes, l2=self.l2, loss=self.loss, n_iter=self.n_iter
+        )
+
+
+def to_sklearn(
+    coef: np.ndarray, intercept: np.ndarray, classes: np.ndarray, *, l2: float, loss: str, n_iter: int
+) -> Any:
+    """Return fitted coefficients as a genuine scikit-learn estimator that needs nothing of papershell.
+
+    Parameters
+    ----------
+    coef : (K, P) float64.
+    intercept : (K,) float64.
+    classes : (K,) sorted labels.
+    l2 : regularization rate; the estimator's C is 1 / l2.
+    loss : ``multinomial`` gives a `LogisticRegression`; so does ``ovr`` of two classes. ``ovr`` of more
+        gives a `OneVsRestClassifier` of binary ones, since `LogisticRegression` would read K rows as softmax.
+    n_iter : steps that the solver took, for ``n_iter_``.
+    """
+    if len(classes) == 2:
+        difference = (coef[1] - coef[0], intercept[1] - intercept[0]) if loss == "multinomial" else None
+        row, offset = difference or (coef[1], intercept[1])
+        return _sklearn_model(row[None], offset[None], classes, l2, n_iter)
+    if loss == "multinomial":
+        return _sklearn_model(coef, intercept, classes, l2, n_iter)
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.multiclass import OneVsRestClassifier
+
+    rest = OneVsRestClassifier(LogisticRegression(C=1 / l2, random_state=SEED))
+    rest.fit(np.zeros((len(classes), 1)), classes)  # sets what this version of scikit-learn wants set
+    rows = zip(coef[:, None], intercept[:, None], strict=True)
+    rest.estimators_ = [_sklearn_model(row, offset, np.array([0, 1]), l2, n_iter) for row, offset in rows]
+    rest.n_features_in_ = coef.shape[1]
+    return rest
+
+
+def _sklearn_model(
+    coef: np.ndarray, intercept: np.ndarray, classes: np.ndarray, l2: float, n_iter: int
+) -> Any:
+    from sklearn.linear_model import LogisticRegression
+
+    model = LogisticRegression(C=1 / l2, random_state=SEED)
+    model.coef_, model.intercept_, model.classes_ = coef, intercept, classes
+    model.n_features_in_, model.n_iter_ = coef.shape[1], np.array([n_iter], dtype=np.int32)
+    return model
+
+
+def write_model(folder: Path, model: LinearModel, facts: Mapping[str, Any]) -> list[Path]:
+    """Write the model three times into ``folder``, each file atomically; return the paths.
+
+    ``sklearn_mnist_model.pkl`` holds scikit-learn's own estimator (joblib), ``.npz`` the same numbers
+    without pickle, ``.json`` how it was made: ``facts`` and `papershell.trainers.checkpoint.manifest`.
+    """
+    import joblib
+
+    pickled, safe, record = (folder / f"{MODEL_STEM}.{suffix}" for suffix in ("pkl", "npz", "json"))
+    with write_atomic(pickled) as file:
+        joblib.dump(model.to_sklearn(), file)
+    model.save(safe)
+    write_json(record, manifest(seed=SEED, **facts))
+    return [pickled, safe, record]

@@ -11,6 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("papershell", deadline=None)  # no test asserts absolute times
+settings.load_profile("papershell")
 
 
 def skip_or_fail(variable: str, reason: str) -> None:

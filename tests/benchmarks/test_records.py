@@ -83,9 +83,7 @@ JSON = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8), st.just(10**400),
     st.sampled_from(["\ud800", "../../x", "a\x1b[2J", "2026-11-08", [], {}, [[]], {"a": {}}, -1.0, 1e308, 5e-324]),
 )  # fmt: skip
-SHARED = settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+SHARED = settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @SHARED

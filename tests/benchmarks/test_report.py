@@ -81,7 +81,7 @@ TEXT = st.text() | st.sampled_from([HOSTILE, "</SCRIPT >", "<!--<script>", "\ud8
 WORDS = ("dtype", "backend", "device", "case", "ceiling", "reference")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     numbers=st.fixed_dictionaries({}, optional=dict.fromkeys(OPTIONAL_NUMBERS, NUMBER)),
     words=st.fixed_dictionaries(dict.fromkeys(WORDS, TEXT)),

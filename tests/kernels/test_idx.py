@@ -56,7 +56,7 @@ IDX_ARRAYS = st.sampled_from(sorted(CODES)).flatmap(
 
 @pytest.mark.parametrize("backend", PRESENT)
 @given(array=IDX_ARRAYS, members=st.integers(0, 3))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_every_type_rank_and_container(backend: str, array: np.ndarray, members: int) -> None:
     data = encode(array)
     if members:
@@ -69,7 +69,7 @@ def test_every_type_rank_and_container(backend: str, array: np.ndarray, members:
 
 
 @given(array=IDX_ARRAYS, order=st.sampled_from("<>"), packed=st.booleans())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_what_is_written_is_the_format(tmp_path_factory, array: np.ndarray, order: str, packed: bool) -> None:
     path = tmp_path_factory.mktemp("written") / ("a.idx.gz" if packed else "a.idx")
     write_idx(path, array.astype(array.dtype.newbyteorder(order)))
@@ -199,7 +199,7 @@ def test_cut_at_every_byte(data: bytes) -> None:
     cut=st.integers(0, 30),
     tail=st.binary(max_size=3),
 )
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 def test_mutated_files_are_refused_or_whole_arrays(data: bytes, changes, cut: int, tail: bytes) -> None:
     mutated = bytearray(data)
     for place, value in changes:
@@ -265,7 +265,7 @@ def test_without_isal_the_answers_are_the_same() -> None:
 
 
 @given(array=IDX_ARRAYS, packed=st.booleans())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # overflow in float32, as in NumPy's own formula
 def test_read_normalized_is_the_two_steps(array: np.ndarray, packed: bool) -> None:
     data = gzip.compress(encode(array)) if packed else encode(array)
@@ -314,7 +314,7 @@ def not_gzip(data: bytes) -> bool:
 
 
 @given(array=IDX_ARRAYS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_mapped_file_is_the_array_that_reading_gives(tmp_path_factory, array: np.ndarray) -> None:
     path = tmp_path_factory.mktemp("mapped") / "a.idx"
     path.write_bytes(encode(array))
@@ -326,7 +326,7 @@ def test_a_mapped_file_is_the_array_that_reading_gives(tmp_path_factory, array: 
 
 
 @given(data=st.binary(max_size=40).filter(not_gzip) | IDX_ARRAYS.map(encode), cut=st.integers(0, 60))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_what_can_be_mapped_can_be_read_and_the_other_way_round(tmp_path_factory, data, cut: int) -> None:
     path = tmp_path_factory.mktemp("mapped") / "a.idx"
     path.write_bytes(data[:cut])

@@ -117,7 +117,7 @@ NUMBERS = st.sampled_from(
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # overflow and NaN, as in NumPy's own formula
 @given(images=NUMBERS, dtype=st.sampled_from(DTYPES))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_any_input_type(images: np.ndarray, dtype: str) -> None:
     expected = formula(images, 1 / 255, 0.25, 0.5, dtype)
     for backend in ("numpy", "numba"):

@@ -115,7 +115,7 @@ BYTES = {
 }
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(
     n=st.integers(3, 90),
     P=st.integers(1, 70),

@@ -108,7 +108,7 @@ def test_an_archive_that_lacks_a_file_says_which(cifar10_folder, tmp_path):
         unpack(archive)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(at=st.integers(0, 10**9), value=st.integers(0, 255), length=st.integers(0, 10**9))
 def test_mutated_bytes_are_read_or_refused(tmp_path, at, value, length):
     content = bytearray(b"\x03" + bytes(3072)) * 2
@@ -122,7 +122,7 @@ def test_mutated_bytes_are_read_or_refused(tmp_path, at, value, length):
     assert images.shape == (len(labels), 3072) and labels.max() <= 9
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(at=st.integers(0, 10**9), value=st.integers(0, 255), length=st.integers(0, 10**9))
 def test_a_mutated_archive_is_unpacked_or_refused(tmp_path, at, value, length):
     raw = io.BytesIO()

@@ -26,7 +26,7 @@ def test_the_safe_file_brings_back_the_same_model(tmp_path):
     assert (model.loss, model.l2, model.classes.tolist()) == ("ovr", 0.8, [1, 5, 9])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(data=st.data())
 def test_a_damaged_model_file_is_refused_or_read_never_anything_else(data, tmp_path_factory):
     buffer = io.BytesIO()

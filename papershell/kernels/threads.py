@@ -6,9 +6,14 @@ may be used from several threads at once and after a fork, as data loaders do.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cache
 from itertools import pairwise
-from threading import Thread
+from threading import Lock, Thread
+from typing import Any
 
 import numpy as np
 
@@ -39,3 +44,62 @@ def on_all_cores(kernel: Callable[[int, int], None], out: np.ndarray) -> None:
     kernel(*shares[0])
     for thread in threads:
         thread.join()
+
+
+@cache
+def pool() -> ThreadPoolExecutor:
+    """Return the threads that every call in this process shares, one a core; a forked child gets its own."""
+    return ThreadPoolExecutor(cpu_count(), thread_name_prefix="papershell")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=pool.cache_clear)
+
+
+class _Limit:
+    """BLAS at one thread while anybody asks for it; the settings before come back with the last that leaves."""
+
+    def __init__(self) -> None:
+        self.lock, self.users, self.limiter, self.known = Lock(), 0, None, frozenset()  # type: Any
+
+    def enter(self) -> None:
+        """Limit BLAS if this is the first user."""
+        with self.lock:
+            if not self.users:
+                self.limiter = _blas_libraries().limit(limits=1)
+                self.limiter.__enter__()
+            self.users += 1
+
+    def leave(self) -> None:
+        """Restore BLAS if this is the last user."""
+        with self.lock:
+            self.users -= 1
+            if not self.users:
+                self.limiter.__exit__(None, None, None)
+
+
+@cache
+def _blas_libraries() -> Any:
+    from threadpoolctl import ThreadpoolController
+
+    import scipy.linalg  # brings its own library, which must be found too
+
+    del scipy
+    return ThreadpoolController().select(user_api="blas")
+
+
+_limit = _Limit()
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Let BLAS use one thread a call: callers bring their own threads, and small products lose on two.
+
+    Calls in several threads may overlap; what was set before the first is set again after the last, also if
+    one of them raised.
+    """
+    _limit.enter()
+    try:
+        yield
+    finally:
+        _limit.leave()

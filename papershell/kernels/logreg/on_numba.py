@@ -1,20 +1,18 @@
-"""CPU engine: BLAS or exact integer products, and one fused Numba pass over the logits.
+"""CPU engine: BLAS products, and fused Numba passes over the kept logits.
 
-The fused pass reads the logits of a block of rows once and writes residuals over the same
-cache lines: softmax (or sigmoid), loss, residual, intercept gradient. It works in float64
-whatever the products deliver, so the line search sees differences far below float32.
+A fused pass reads the logits of a block of rows once: step along the direction, softmax (or sigmoid), loss, residual,
+sums. It works in float64 whatever the products deliver, so that losses differ far below float32.
 """
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-
 import numba
 import numpy as np
-from scipy.linalg import lapack
 
+from papershell.kernels import threads
 from papershell.kernels.backends import cpu_count
-from papershell.kernels.logreg.products import FloatEngine, Samples
+from papershell.kernels.logreg import engine
+from papershell.kernels.logreg.problem import Samples
 
 LOG2_E = 1.4426950408889634
 LN2_HIGH = 6.93147180369123816490e-01  # ln 2 in two parts (fdlibm e_exp.c): n * LN2_HIGH is exact
@@ -23,8 +21,7 @@ LN2 = LN2_HIGH + LN2_LOW
 SMALLEST_EXPONENT = -708.0  # exp of less would be subnormal
 ROOT_HALF_BITS = 0x3FE6A09E667F3BCD  # of sqrt(1/2) as a float64
 U = np.uint64
-LANES = 256  # of a tile
-SHORT = U(8)  # problems that do not fill a vector
+TILE = 8192  # logits
 
 # Contraction to FMA is allowed, reassociation is not: a rate's sums must not depend on its companions.
 _jit = numba.njit(cache=True, fastmath={"contract"}, error_model="numpy", nogil=True)
@@ -71,47 +68,6 @@ def _log(x):
     return n * LN2 + (2.0 * s + s * w * p) + (x - x)  # NaN of NaN
 
 
-# Columns stand class by class, c = k * A + m. A tile of few rows is turned into ``z`` (K, lanes): of each class
-# a vector over rows and problems, j = i * A + m, so that every loop over j is wide, be there one problem or many.
-# Indices are unsigned: a signed one might be negative and count from the end, which LLVM does not vectorize.
-
-
-@_inline
-def _load(Z, first, n, A, pieces, z):
-    """Set ``z`` to the numbers that the digit sums of ``n`` rows make, in units of the last digit."""
-    K = U(z.shape[0])
-    for k in range(K):
-        for j in range(n * A):
-            z[k, j] = 0.0
-    for s in range(pieces):
-        if A < SHORT:
-            for k in range(K):
-                for m in range(A):
-                    for i in range(n):
-                        z[k, i * A + m] = z[k, i * A + m] * 256.0 + Z[first + i, (s * K + k) * A + m]
-        else:
-            for i in range(n):
-                for k in range(K):
-                    for m in range(A):
-                        z[k, i * A + m] = z[k, i * A + m] * 256.0 + Z[first + i, (s * K + k) * A + m]
-
-
-@_inline
-def _store(z, first, n, A, s, out):
-    """Set the columns of piece ``s`` of ``n`` rows of ``out`` to ``z``."""
-    K = U(z.shape[0])
-    if A < SHORT:
-        for k in range(K):
-            for m in range(A):
-                for i in range(n):
-                    out[first + i, (s * K + k) * A + m] = z[k, i * A + m]
-    else:
-        for i in range(n):
-            for k in range(K):
-                for m in range(A):
-                    out[first + i, (s * K + k) * A + m] = z[k, i * A + m]
-
-
 @_inline
 def _softmax(z, label, weight, lanes, loss, top, total):
     """Turn the logits ``z`` of a tile into residuals, adding to ``loss`` of its lanes; ``top``, ``total`` are room."""
@@ -137,97 +93,147 @@ def _softmax(z, label, weight, lanes, loss, top, total):
 
 
 @_inline
-def _sigmoid(z, label, weight, lanes, loss, value, product):
-    """The same for one-vs-rest: K sigmoids of each row and problem."""
+def _sigmoid(z, label, weight, lanes, loss):
+    """The same for a single column of logits, with labels 0 and 1."""
     for j in range(lanes):
-        value[j] = -z[label[j], j]
-        product[j] = 1.0
+        e = _exp(-abs(z[U(0), j]))
+        loss[j] += weight[j] * (max(z[U(0), j], 0.0) + _log(1.0 + e) - (z[U(0), j] if label[j] else 0.0))
+        z[U(0), j] = weight[j] * (1.0 if z[U(0), j] >= 0.0 else e) / (1.0 + e)
+
+
+@_inline
+def _load(Z, D, t, first, n, z):
+    """Set ``z`` (K, lanes) to the logits of ``n`` rows from ``first`` on, ``t`` along the direction."""
     for k in range(U(z.shape[0])):
-        for j in range(lanes):
-            e = _exp(-abs(z[k, j]))
-            value[j] += max(z[k, j], 0.0)
-            product[j] *= 1.0 + e
-            z[k, j] = weight[j] * (1.0 if z[k, j] >= 0.0 else e) / (1.0 + e)
-        if k & U(511) == U(511):  # the product of so many factors below 2 is still finite
-            for j in range(lanes):
-                value[j] += _log(product[j])
-                product[j] = 1.0
-    for j in range(lanes):
-        loss[j] += weight[j] * (value[j] + _log(product[j]))
+        for j in range(n):
+            z[k, j] = Z[first + j, k] + t * D[first + j, k]
+
+
+@_inline
+def _rows_of_tile(K):
+    """Return how many rows fill a tile: whole vectors."""
+    return max(8, min(256, TILE // K // 8 * 8))
+
+
+# A tile of few rows is turned into ``z`` (K, lanes): of each class a vector over rows, so that every loop over j is wide.
+# Indices are unsigned: a signed one might be negative and count from the end, which LLVM does not vectorize.
 
 
 @_jit
-def _residual(Z, pieces, unit, bias, y, weight, fold, ovr, out, unit_out, loss, total):
-    """Turn logits into residuals, adding to their ``loss`` (A,) and to the residuals' sums ``total`` (C,).
+def residuals(Z, D, t, y, weight, out, column, columns, slices, unit_out, total):
+    """Go ``t`` along D, turn the logits into residuals, return their loss and add the residuals' sums to ``total`` (K,).
 
-    Z : (n, >= pieces * C) sums of digits, which times ``unit`` (C,) plus ``bias`` (C,) make the logits.
-    weight, fold : (n, F) and (A,), the row's weights and which of them a problem takes.
-    out : like Z, for the digits of the residuals in units of ``unit_out``, whose sums are then exact;
-        or where that is zero, (n, C) for the residuals.
+    Z, D : (n, K); Z is moved along.
+    out : (n, >= slices * columns), in whose columns from ``column`` on the residuals are put: as they are, or
+        if ``unit_out`` is not zero as digits of fixed point in that unit, whose sums are then exact.
     """
-    A, pieces = U(loss.size), U(pieces)
-    K, rows = U(bias.size // loss.size), U(max(1, LANES // loss.size))
-    z, q = np.empty((K, rows * A)), np.empty((K, rows * A), np.int64)
-    units, biases, totals = np.empty(z.shape), np.empty(z.shape), np.zeros(z.shape)
-    losses, weights, labels = np.zeros(rows * A), np.empty(rows * A), np.empty(rows * A, U)
-    room, more = np.empty(rows * A), np.empty(rows * A)
-    for i in range(rows):
-        for k in range(K):
-            for m in range(A):
-                units[k, i * A + m], biases[k, i * A + m] = unit[k * A + m], bias[k * A + m]
-    for start in range(0, y.size, rows):
-        first, n = U(start), U(min(rows, y.size - start))
-        lanes = n * A
-        for i in range(n):
-            for m in range(A):
-                labels[i * A + m], weights[i * A + m] = y[first + i], weight[first + i, U(fold[m])]
-        _load(Z, first, n, A, pieces, z)
-        for k in range(K):
-            for j in range(lanes):
-                z[k, j] = z[k, j] * units[k, j] + biases[k, j]
-        if ovr:
-            _sigmoid(z, labels, weights, lanes, losses, room, more)
+    N, K = Z.shape
+    rows = _rows_of_tile(K)
+    z, q = np.empty((K, rows)), np.empty((K, rows), np.int64)
+    totals, losses = np.zeros((K, rows)), np.zeros(rows)
+    weights, labels, room, more = np.empty(rows), np.empty(rows, U), np.empty(rows), np.empty(rows)
+    column, columns, slices = U(column), U(columns), U(slices)
+    for start in range(0, N, rows):
+        first, n = U(start), U(min(rows, N - start))
+        for j in range(n):
+            labels[j], weights[j] = U(y[first + j]), weight[first + j]
+        _load(Z, D, t, first, n, z)
+        if t != 0.0:
+            for j in range(n):
+                for k in range(U(K)):
+                    Z[first + j, k] = z[k, j]
+        if K == 1:
+            _sigmoid(z, labels, weights, n, losses)
+            for j in range(n):
+                z[U(0), j] -= weights[j] if labels[j] else 0.0
         else:
-            _softmax(z, labels, weights, lanes, losses, room, more)
-        for j in range(lanes):
-            z[labels[j], j] -= weights[j]
-        for k in range(K):
-            for j in range(lanes):
-                if unit_out > 0.0:
-                    z[k, j] = np.rint(z[k, j] * (1.0 / unit_out))
-                totals[k, j] += z[k, j]
-                q[k, j] = np.int64(z[k, j])
+            _softmax(z, labels, weights, n, losses, room, more)
+            for j in range(n):
+                z[labels[j], j] -= weights[j]
         if unit_out == 0.0:
-            _store(z, first, n, A, U(0), out)
+            for k in range(U(K)):
+                for j in range(n):
+                    totals[k, j] += z[k, j]
+                    out[first + j, column + k] = z[k, j]
             continue
-        for s in range(pieces):
-            _store(q, first, n, A, pieces - U(1) - s, out)  # the last eight bits
-            for k in range(K):
-                for j in range(lanes):
+        for k in range(U(K)):
+            for j in range(n):
+                rounded = np.rint(z[k, j] * (1.0 / unit_out))
+                totals[k, j] += rounded
+                q[k, j] = np.int64(rounded)
+        for s in range(slices):
+            last = (slices - U(1) - s) * columns + column
+            for k in range(U(K)):
+                for j in range(n):
+                    out[first + j, last + k] = q[k, j]  # the last eight bits
                     q[k, j] = (q[k, j] + 128) >> 8
-    for i in range(rows):
-        for m in range(A):
-            loss[m] += losses[i * A + m]
-            for k in range(K):
-                total[k * A + m] += totals[k, i * A + m]
+    loss = 0.0
+    for j in range(rows):
+        loss += losses[j]
+        for k in range(K):
+            total[k] += totals[k, j]
+    return loss
 
 
 @_jit
-def join_sums(Z, pieces, unit, out):
-    """Set ``out`` (n, C) float32 to the numbers that sums of digits ``Z`` (n, >= pieces * C) int32 make."""
-    columns, z = U(unit.size), np.empty(unit.size)
-    for i in range(out.shape[0]):
-        for c in range(columns):
-            z[c] = Z[i, c]
-        for s in range(U(1), U(pieces)):
-            for c in range(columns):
-                z[c] = z[c] * 256.0 + Z[i, s * columns + c]
-        for c in range(columns):
-            out[i, c] = z[c] * unit[c]
+def slopes(Z, D, t, y, weight):
+    """Return first and second derivative of the loss of logits Z (n, K) at the length ``t`` along D (n, K)."""
+    N, K = Z.shape
+    rows = _rows_of_tile(K)
+    z, d = np.empty((K, rows)), np.empty((K, rows))
+    top, total, mean, square = np.empty(rows), np.empty(rows), np.empty(rows), np.empty(rows)
+    firsts, seconds = np.zeros(rows), np.zeros(rows)
+    for start in range(0, N, rows):
+        first, n = U(start), U(min(rows, N - start))
+        for k in range(U(K)):
+            for j in range(n):
+                d[k, j] = D[first + j, k]
+                z[k, j] = Z[first + j, k] + t * d[k, j]
+        if K == 1:
+            for j in range(n):
+                e = _exp(-abs(z[U(0), j]))
+                p = (1.0 if z[U(0), j] >= 0.0 else e) / (1.0 + e)
+                w = weight[first + j] * d[U(0), j]
+                firsts[j] += w * (p - (1.0 if y[first + j] else 0.0))
+                seconds[j] += w * d[U(0), j] * p * (1.0 - p)
+            continue
+        for j in range(n):
+            top[j], total[j], mean[j], square[j] = z[U(0), j], 0.0, 0.0, 0.0
+        for k in range(U(1), U(K)):
+            for j in range(n):
+                top[j] = max(top[j], z[k, j])
+        for k in range(U(K)):
+            for j in range(n):
+                e = _exp(z[k, j] - top[j])
+                total[j] += e
+                mean[j] += e * d[k, j]
+                square[j] += e * d[k, j] * d[k, j]
+        for j in range(n):
+            mean[j] /= total[j]
+            firsts[j] += weight[first + j] * (mean[j] - D[first + j, U(y[first + j])])
+            seconds[j] += weight[first + j] * (square[j] / total[j] - mean[j] * mean[j])
+    first_sum, second_sum = 0.0, 0.0
+    for j in range(rows):
+        first_sum += firsts[j]
+        second_sum += seconds[j]
+    return first_sum, second_sum
 
 
-class Engine(FloatEngine):
-    """Float32 BLAS products and the fused residual, a block of rows a thread.
+@_jit
+def join_sums(S, slices, unit, bias, first_column, Z):
+    """Set Z (n, K) to the numbers that sums of digits S (n, >= slices * C) make from a column on, plus ``bias`` (C,)."""
+    n, K = Z.shape
+    C, c = U(unit.size), U(first_column)
+    for i in range(n):
+        for k in range(U(K)):
+            z = np.float64(S[i, c + k])
+            for s in range(U(1), U(slices)):
+                z = z * 256.0 + S[i, s * C + c + k]
+            Z[i, k] = z * unit[c + k] + bias[c + k]
+
+
+class Engine(engine.Engine):
+    """Float32 BLAS products and the fused passes, a block of rows a thread.
 
     Every thread takes a block through both products and the residual by itself, so that BLAS
     and Numba need no threads of their own: two pools on the same cores wait for each other.
@@ -236,27 +242,27 @@ class Engine(FloatEngine):
     def __init__(self, samples: Samples):
         super().__init__(samples, np)
         self.threads = cpu_count()
-        self.pool = ThreadPoolExecutor(self.threads, initializer=self.start_thread)
-
-    def start_thread(self) -> None:
-        """Prepare a thread of the pool."""
 
     def map(self, function, items):
-        """See `FloatEngine.map`."""
-        return self.pool.map(function, items)
+        """See `engine.Engine.map`."""
+        return threads.pool().map(function, items)
 
-    def residual(self, Z, bias, index, shape, fold):
-        """Fused: see `FloatEngine.residual`; ``Z`` is overwritten."""
-        loss, total = np.zeros(shape[0]), np.zeros(bias.size)
-        y, weight, ovr = self.y[index], self.weight[index], self.samples.loss == "ovr"
-        _residual(Z, 1, np.ones(bias.size), bias, y, weight, fold, ovr, Z, 0.0, loss, total)
-        return loss, Z, total
+    def limits(self):
+        """See `engine.Engine.limits`."""
+        return threads.one_blas_thread()
 
-    def inverse(self, matrix: np.ndarray) -> np.ndarray:
-        """Return the inverse by Cholesky; twice as fast as a general one."""
-        factor, failed = lapack.dpotrf(matrix, lower=True)
-        if failed:
-            raise np.linalg.LinAlgError("the metric is not positive definite")
-        lower, _ = lapack.dpotri(factor, lower=True)  # zeros above the diagonal
-        np.fill_diagonal(lower, 0.5 * lower.diagonal())
-        return lower + lower.T
+    def residual(self, work, t, index):
+        """Fused: see `engine.Engine.residual`."""
+        Z, total = work.Z[index], np.zeros(work.Z.shape[1])
+        out = np.empty_like(Z)
+        loss = residuals(Z, work.D[index], t, work.y[index], work.weight[index], out, 0, out.shape[1], 1, 0.0, total)
+        return loss, out, total
+
+    def slope(self, work, t):
+        """Fused: see `engine.Engine.slope`."""
+
+        def block(index: slice) -> tuple[float, float]:
+            return slopes(work.Z[index], work.D[index], t, work.y[index], work.weight[index])
+
+        first, second = self.total(block, self.blocks(work.Z.shape[1] * 16))
+        return first, second

@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import warnings
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from functools import cache
+from threading import local
+from typing import Any
 
 import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
-from papershell.kernels.backends import BackendError, cpu_count, has_matrix_units
-from papershell.kernels.logreg import on_numba
+from papershell.kernels import threads
+from papershell.kernels.backends import BackendError, cpu_count, has_matrix_units, torch_has_cuda
+from papershell.kernels.logreg import engine, on_numba
+from papershell.kernels.logreg.engine import Precision, add_up
+from papershell.kernels.logreg.problem import Samples
 from papershell.kernels.logreg.products import (
     LARGEST_INTEGER_SUM,
-    Candidates,
-    FloatEngine,
-    Grade,
-    Samples,
-    add_up,
     join_digits,
     largest_fixed_point,
     split_digits,
 )
 
-PROJECTION_PIECES = 2
 VECTOR = 16  # 32-bit sums in a register
 GRAM_ROWS = 1024  # multiplied at a time: they and their packed copy stay in a core's cache
 
@@ -63,116 +62,102 @@ def transpose(X: torch.Tensor) -> torch.Tensor:
     return X.T if X.shape[1] > 1 else X.reshape(1, -1)
 
 
-def padded_digits(W: np.ndarray, pieces: int) -> tuple[torch.Tensor, np.ndarray]:
+def padded_digits(W: np.ndarray, slices: int) -> tuple[torch.Tensor, np.ndarray]:
     """Return `split_digits` with columns of zeros up to whole vectors: oneDNN takes 30 columns twice the time of 32."""
-    digits, unit = split_digits(W, pieces)
+    digits, unit = split_digits(W, slices)
     return torch.from_numpy(np.pad(digits, ((0, 0), (0, -digits.shape[1] % VECTOR)))), unit
+
+
+_prepared = local()
 
 
 def run_alone() -> None:
     """Let the calling thread of a pool run PyTorch's products alone; no other thread's setting changes."""
-    torch.zeros(1 << 16).sum()  # from here on PyTorch leaves this thread's OpenMP setting alone
-    threadpool_limits(1, user_api="openmp")
+    if not getattr(_prepared, "done", False):
+        torch.zeros(1 << 16).sum()  # from here on PyTorch leaves this thread's OpenMP setting alone
+        threadpool_limits(1, user_api="openmp")
+        _prepared.done = True
 
 
-class ByteCandidates(Candidates):
-    """Candidates rounded to bytes, each coordinate relative to its largest; their Gram matrices are exact."""
+def alone(function: Callable) -> Callable:
+    """Return ``function`` as a task of the pool."""
 
-    def __init__(self, rows: np.ndarray):
-        super().__init__(np, rows)
-        unit = np.maximum(np.abs(rows).max(axis=0), np.finfo(np.float32).tiny) / 127.0
-        self.bytes = np.rint(rows / unit).astype(np.int8)
-        self.units = np.outer(unit, unit).astype(np.float64)
+    def task(argument: Any) -> Any:
+        run_alone()
+        return function(argument)
 
-    def gram(self, index: np.ndarray) -> np.ndarray:
-        """See `Candidates.gram`."""
-        drawn = torch.from_numpy(self.bytes[index])
-        return torch._int_mm(transpose(drawn), drawn).numpy() * self.units
+    return task
 
 
 class IntegerEngine(on_numba.Engine):
     """Exact products of bytes with weights in fixed point; X is never converted nor copied."""
 
-    grades = (Grade(2, 1e-4, 1e-5), Grade(3, 1e-6, 1e-9), Grade(6, 0.0, 1e-14))
+    precisions = (
+        Precision(2, "float32", 1e-5, 1e-6),
+        Precision(3, "float32", 1e-6, 1e-9),
+        Precision(6, "float64", 0.0, 1e-14),
+    )
 
     def __init__(self, samples: Samples):
         super().__init__(samples)
         self.bytes = shared(np.ascontiguousarray(samples.X))
         self.largest_weight = float(samples.weight.max(initial=0.0))
 
-    def start_thread(self) -> None:
-        """See `Engine.start_thread`."""
-        run_alone()
+    def map(self, function, items):
+        """See `engine.Engine.map`."""
+        return super().map(alone(function), items)
 
-    def loss_and_gradient(self, theta, fold, grade):
-        """See `FloatEngine.loss_and_gradient`."""
-        pieces = grade.precision
-        (A, K, _), P = theta.shape, self.X.shape[1]
-        W, bias = self.columns(theta)
-        weights, unit = padded_digits(W.T, pieces)
-        unit_out = self.largest_weight / largest_fixed_point(pieces)
-        blocks = self.blocks(self.bytes.shape[1] + 5 * weights.shape[1])
-
-        def share(blocks: list[slice]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-            loss, total, ovr = np.zeros(A), np.zeros(bias.size), self.samples.loss == "ovr"
-            Z = torch.empty((blocks[0].stop - blocks[0].start, weights.shape[1]), dtype=torch.int32)
-            D = torch.zeros(Z.shape, dtype=torch.int8)
-            sums = torch.zeros((P, weights.shape[1]), dtype=torch.int32)
-            part = torch.empty_like(sums)
-            for index in blocks:
-                X = self.bytes[index]
-                z, d = Z[: len(X)], D[: len(X)]
-                torch._int_mm(X, weights, out=z)
-                y, weight = self.y[index], self.weight[index]
-                on_numba._residual(
-                    z.numpy(), pieces, unit, bias, y, weight, fold, ovr, d.numpy(), unit_out, loss, total
-                )
-                sums += torch._int_mm(transpose(X), d, out=part)
-            return loss, sums[:, : pieces * bias.size].double().numpy(), total
-
-        value, sums, total = add_up(self.map(share, self.shares(blocks)))
-        gradient = np.empty((A * K, self.width))
-        gradient[:, :P] = join_digits(sums, pieces).T * (unit_out * self.samples.scale)
-        gradient[:, P:] = total[:, None] * unit_out
-        return value, self.by_problem(gradient, theta.shape)
-
-    def candidates(self, V):
-        """See `FloatEngine.candidates`."""
-        return ByteCandidates(self.project(V))
-
-    def project(self, V):
-        """See `FloatEngine.project`; with 16 bits of ``V`` relative to each column's largest."""
-        W, bias = self.columns(V.T[None])
-        Z = self.multiply(W.T, PROJECTION_PIECES)
-        Z += bias.astype(np.float32)
-        return Z
-
-    def multiply(self, W: np.ndarray, pieces: int, out: np.ndarray | None = None) -> np.ndarray:
-        """Return the rows of raw bytes times ``W`` (P, C) float64, as (n, C) float32, in ``out`` if given.
-
-        The sums are exact; what is rounded is ``W``, to ``pieces`` digits, and the result.
-        """
-        weights, unit = padded_digits(W, pieces)
-        out = np.empty((len(self.bytes), unit.size), np.float32) if out is None else out
-        blocks = self.blocks(self.bytes.shape[1] + 4 * weights.shape[1])
+    def product(self, theta, out, precision):
+        """See `engine.Engine.product`; exact sums of products with the weights in fixed point."""
+        slices, P, K = self.precisions[precision].product, self.X.shape[1], theta.shape[1]
+        flat = theta.reshape(-1, theta.shape[-1])
+        weights, unit = padded_digits(flat[:, :P].T * self.samples.scale, slices)
+        bias = flat[:, P].copy() if self.samples.fit_intercept else np.zeros(len(flat))
 
         def share(blocks: list[slice]) -> None:
             Z = torch.empty((blocks[0].stop - blocks[0].start, weights.shape[1]), dtype=torch.int32)
             for index in blocks:
                 X = self.bytes[index]
-                torch._int_mm(X, weights, out=Z[: len(X)])
-                on_numba.join_sums(Z.numpy(), pieces, unit, out[index])
+                z = torch._int_mm(X, weights, out=Z[: len(X)]).numpy()
+                for a, target in enumerate(out):
+                    on_numba.join_sums(z, slices, unit, bias, a * K, target[index])
 
-        list(self.map(share, self.shares(blocks)))
-        return out
+        list(self.map(share, self.shares(self.blocks(P + 4 * weights.shape[1]))))
 
-    def covariance(self, index, share):
-        """See `FloatEngine.covariance`; from the exact Gram matrix where the rows weigh the same."""
-        if np.ptp(share):
-            return super().covariance(index, share)
+    def gradient(self, numbers, lengths, precision):
+        """See `engine.Engine.gradient`; the residuals in fixed point, and their sums exact."""
+        slices, works, P = self.precisions[precision].product, [self.kept[n] for n in numbers], self.X.shape[1]
+        A, K = len(works), works[0].Z.shape[1]
+        C = A * K
+        width = -(-slices * C // VECTOR) * VECTOR
+        unit = self.largest_weight / largest_fixed_point(slices)
+
+        def share(blocks: list[slice]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+            loss, total = np.zeros(A), np.zeros((A, K))
+            D = torch.zeros((blocks[0].stop - blocks[0].start, width), dtype=torch.int8)
+            sums = torch.zeros((P, width), dtype=torch.int32)
+            part = torch.empty_like(sums)
+            for index in blocks:
+                X = self.bytes[index]
+                d = D[: len(X)]
+                for a, (work, t) in enumerate(zip(works, lengths, strict=True)):
+                    loss[a] += on_numba.residuals(
+                        work.Z[index], work.D[index], float(t), work.y[index], work.weight[index],
+                        d.numpy(), a * K, C, slices, unit, total[a],
+                    )  # fmt: skip
+                sums += torch._int_mm(transpose(X), d, out=part)
+            return loss, sums[:, : slices * C].double().numpy(), total
+
+        loss, sums, total = add_up(self.map(share, self.shares(self.blocks(P + 5 * width))))
+        gradient = join_digits(sums, slices).T * (unit * self.samples.scale)
+        return loss, self.joined(gradient, total.reshape(-1) * unit, (A, K, self.samples.width))
+
+    def covariance(self, index, mean):
+        """See `engine.Engine.covariance`; from the exact Gram matrix."""
         rows, scale = self.X[index], self.samples.scale
-        mean = rows.mean(axis=0, dtype=np.float64) * float(self.samples.fit_intercept)
-        return (integer_gram(rows) / len(rows) - np.outer(mean, mean)) * scale**2, mean * scale
+        sums = rows.sum(axis=0, dtype=np.int64) * scale / len(rows)
+        gram = integer_gram(rows) * (scale**2 / len(rows))
+        return gram - np.outer(mean, sums) - np.outer(sums, mean) + np.outer(mean, mean)
 
 
 def integer_gram(X: np.ndarray) -> np.ndarray:
@@ -189,9 +174,8 @@ def integer_gram(X: np.ndarray) -> np.ndarray:
     share = min(max(1, -(-len(blocks) // cpu_count())), LARGEST_INTEGER_SUM // GRAM_ROWS)
     shares = [blocks[first : first + share] for first in range(0, len(blocks), share)]
     gram, half = np.zeros((X.shape[1], X.shape[1])), first_half(X.shape[1])
-    with ThreadPoolExecutor(cpu_count(), initializer=run_alone) as pool:
-        for part in pool.map(gram_of_blocks, shares):
-            gram += part
+    for part in threads.pool().map(alone(gram_of_blocks), shares):
+        gram += part
     gram[half:, :half] = gram[:half, half:].T
     return gram
 
@@ -215,9 +199,9 @@ def first_half(P: int) -> int:
     return P // 2 // 64 * 64
 
 
-def Engine(samples: Samples) -> FloatEngine:
+def Engine(samples: Samples) -> engine.Engine:
     """Return the engine for this machine and these samples."""
-    if torch.cuda.is_available():
+    if torch_has_cuda():
         from papershell.kernels.logreg import on_torch_cuda
 
         return on_torch_cuda.Engine(samples)

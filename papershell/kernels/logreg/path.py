@@ -3,23 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from papershell.kernels import backends
-from papershell.kernels.logreg import validate
-from papershell.kernels.logreg.certificate import lower_bound
-from papershell.kernels.logreg.coordinates import candidates
-from papershell.kernels.logreg.precondition import metric_bytes
-from papershell.kernels.logreg.products import FloatEngine, Samples
-from papershell.kernels.logreg.ranks import solve_on_ranks
-from papershell.kernels.logreg.solver import Goal, Objective, Rows, Solution, minimize
+from papershell.kernels.logreg import preconditioner, solver, validate
+from papershell.kernels.logreg.cost import choose_backend
+from papershell.kernels.logreg.distributed import solve_on_ranks
+from papershell.kernels.logreg.preconditioner import Preconditioners
+from papershell.kernels.logreg.problem import Identity, Problem, Samples, coordinates
+from papershell.kernels.logreg.solver import Minimizer, Result, Status
 
-BATCH_BYTES = 2 << 30  # of metrics that one batch may hold; more problems are solved batch after batch
-SMALL_LOGITS = 300_000  # logits a pass below which plain NumPy is done before Numba is loaded
-LARGE_PRODUCTS = 100_000_000  # multiplications a pass above which matrix units repay loading PyTorch
+DEFAULT_GAP, DEFAULT_TOL = 1e-4, 1e-4
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What `fit_path` does not decide by itself; the defaults serve every shape that was tried.
+
+    Attributes
+    ----------
+    solver : of the iteration.
+    preconditioner : its sizes.
+    logits_bytes : of the logits that a batch of problems may keep; more problems are solved batch after batch.
+    """
+
+    solver: solver.Settings = solver.Settings()
+    preconditioner: preconditioner.Settings = preconditioner.Settings()
+    logits_bytes: int = 2 << 30
 
 
 @dataclass(frozen=True)
@@ -45,7 +58,7 @@ class PathSolution:
     n_iter: np.ndarray
     status: np.ndarray
     backend: str
-    gap: np.ndarray | None = None
+    gap: np.ndarray | None = None  # only a start for `warm_start` has none
 
 
 def fit_path(
@@ -65,6 +78,7 @@ def fit_path(
     backend: str = "auto",
     warm_start: PathSolution | None = None,
     callback: Callable[[int, int, float], object] | None = None,
+    settings: Settings | None = None,
 ) -> PathSolution:
     """Fit L2-regularized logistic regressions for every rate (and fold) at once.
 
@@ -91,8 +105,8 @@ def fit_path(
     max_iter : accepted steps that a rate may take.
     backend : a name of `available_backends`, or ``"auto"`` for the fastest present at this size.
     warm_start : an earlier solution of the same shape to start from.
-    callback : called after every pass over X, on a device after every few, with (passes, rates left,
-        largest gradient).
+    callback : called after every pass over X with (passes, rates left, largest gradient).
+    settings : sizes and constants of the method, for tests and experiments.
 
     Returns
     -------
@@ -111,143 +125,180 @@ def fit_path(
     weight = validate.folds(folds, validate.weight(sample_weight, len(X)), len(X))
     unit = weight.max(axis=1)
     weight = weight / unit[:, None]  # float32 and fixed point see each fold's weights at their own scale
-    samples = Samples(X, validate.labels(y, len(X)), weight, int(np.max(y)) + 1,
-                      validate.loss(loss), validate.scale(scale), bool(fit_intercept))  # fmt: skip
-    name = choose_backend(samples, weight.shape[0] * rates.size) if backend == "auto" else backend
+    y, settings = validate.labels(y, len(X)), settings or Settings()
+    raw = Samples(X, y, weight, int(y.max()) + 1, validate.scale(scale), bool(fit_intercept))
+    name = choose_backend(*X.shape, raw.n_classes, len(weight) * rates.size, X.dtype) if backend == "auto" else backend
     make = backends.implementation("logreg", name).Engine
-    fold, rate = (axis.ravel() for axis in np.indices((weight.shape[0], rates.size)))
-    start = starting_point(warm_start, fold.size, samples)
-    ridge = np.repeat((rates[rate] / unit[fold])[:, None], samples.width, axis=1)
-    if fit_intercept and not penalize_intercept:
-        ridge[:, -1] = 0.0
-    total = weight.sum(axis=1)[fold]
-    alone = np.column_stack([np.arange(fold.size), np.ones(fold.size)])
-    decade = decades(rates)[rate] if warm_start is None else alone
+    layout = Layout(raw, rates, unit, validate.loss(loss), penalize_intercept, warm_start)
+    problems = layout.problems(tol, gap)
 
-    provable = (rates[rate] > 0) & every_class_present(samples)[fold]
-    goal = make_goal(samples, fold, ridge, total, provable, tol, gap, max_iter)
+    def solve(engine: Any, rows: Any) -> dict[int, Result]:
+        row_norms = float(np.sqrt(layout.samples.X.shape[1])) * layout.largest_feature * len(y)
+        minimizer = Minimizer(
+            engine, rows, Preconditioners(make, layout.samples, settings.preconditioner), layout.variables,
+            row_norms, max_iter, settings.solver,
+        )  # fmt: skip
+        found: dict[int, Result] = {}
+        for batch in layout.batches(problems, settings.logits_bytes):
+            report = None if callback is None else layout.reporter(callback, problems, found, batch)
+            found |= minimizer.minimize(batch, layout.starts(batch), report)
+        return found
 
-    def solve(rows: Rows) -> Solution:
-        chosen = candidates(samples)
-        engine = rows if chosen is samples and isinstance(rows, FloatEngine) else make(chosen)
-        with engine.one_blas_thread():
-            return solve_in_batches(engine, rows, start, fold, ridge, total, decade, goal, callback)
-
-    solution = solve_on_ranks(make, samples, solve)
-    shape = (rates.size,) if folds is None else (weight.shape[0], rates.size)
-    return pack(solution, samples, unit[fold] * total, shape, name)
+    found = solve_on_ranks(make, layout.samples, solve)
+    return layout.pack(found, (rates.size,) if folds is None else (len(weight), rates.size), name)
 
 
-def solve_in_batches(
-    engine: FloatEngine, rows: Rows, theta, fold, ridge, total, decade, goal, callback
-) -> Solution:
-    """Solve as many problems at once as the memory for their metrics allows."""
-    size = max(1, BATCH_BYTES // metric_bytes(engine))
-    parts = []
-    for first in range(0, fold.size, size):
-        who = slice(first, first + size)
-        objective = with_heads(engine, rows, fold[who], ridge[who], total[who], decade[who])
-        parts.append(
-            minimize(objective, engine.array(theta[who]), goal=part_of(goal, first, size), callback=callback)
+class Layout:
+    """Rates x folds, and for one-vs-rest classes, as problems in the coordinates in which they are solved, and back.
+
+    Parameters
+    ----------
+    raw : the samples as they came.
+    rates : (R,).
+    unit : (F,) what the folds' weights were divided by.
+    loss : ``"multinomial"`` or ``"ovr"``.
+    penalize_intercept : whether the penalty takes in the intercept.
+    warm_start : an earlier solution, or None.
+    """
+
+    def __init__(
+        self, raw: Samples, rates: np.ndarray, unit: np.ndarray, loss: str, penalize_intercept: bool,
+        warm_start: PathSolution | None,
+    ):  # fmt: skip
+        self.raw, self.rates, self.unit, self.loss = raw, rates, unit, loss
+        self.penalize_intercept = penalize_intercept and raw.fit_intercept
+        self.warm = None if warm_start is None else given_point(warm_start, unit.size * rates.size, raw)
+        self.variables: Identity = coordinates(raw, rates, self.penalize_intercept)
+        self.samples = self.variables.apply(raw)
+        X = self.samples.X
+        largest = 255.0 if X.dtype == np.uint8 else max(float(X.max()), -float(X.min()))
+        self.largest_feature = largest * abs(self.samples.scale)
+        K = raw.n_classes
+        self.classes: list[int | None] = [1] if K == 2 else [None] if loss == "multinomial" else list(range(K))
+
+    def problems(self, tol: float | None, gap: float | None) -> dict[int, Problem]:
+        """Return the problems by number: folds, in them rates, in them classes."""
+        gap = DEFAULT_GAP if tol is None and gap is None else np.inf if gap is None else gap
+        halved = 0.5 if self.raw.n_classes == 2 and self.loss == "multinomial" else 1.0
+        found: list[Problem] = []
+        for fold, weight in enumerate(self.raw.weight):
+            counts = np.bincount(self.raw.y, weight, self.raw.n_classes)
+            for rate in self.rates:
+                l2 = halved * rate / self.unit[fold]
+                edge = [l2 * self.penalize_intercept] if self.raw.fit_intercept else []
+                ridge = np.append(self.variables.ridge(l2), edge)
+                for k in self.classes:
+                    own = counts if k is None else np.array([counts.sum() - counts[k], counts[k]])
+                    free = self.raw.fit_intercept and not self.penalize_intercept
+                    provable = rate > 0.0 and l2 > 0.0 and (not free or bool((own > 0).all()))
+                    wanted = np.inf if tol is None and provable else DEFAULT_TOL if tol is None else tol
+                    found.append(Problem(fold, k, ridge, own, float(wanted), float(gap) if provable else np.inf))
+        return dict(enumerate(found))
+
+    def starts(self, problems: dict[int, Problem]) -> dict[int, np.ndarray]:
+        """Return where the problems begin (K, P + 1)."""
+        return {number: self.start(number, problem) for number, problem in problems.items()}
+
+    def start(self, number: int, problem: Problem) -> np.ndarray:
+        """Return the start of one problem: the classes' shares, or a point of the earlier solution."""
+        if self.warm is None:
+            return problem.start(self.samples.width, problem.free_intercept(self.samples))
+        theta = self.warm[number // len(self.classes)]
+        if problem.positive is None:
+            theta = theta - theta.mean(axis=0)
+        elif self.raw.n_classes == 2 and self.loss == "multinomial":
+            theta = theta[1:] - theta[:1]
+        else:
+            theta = theta[problem.positive : problem.positive + 1]
+        return self.variables.inverse(theta)
+
+    def batches(self, problems: dict[int, Problem], most_bytes: int) -> list[dict[int, Problem]]:
+        """Return the problems in batches whose logits, those of the directions too, fit ``most_bytes`` as float64."""
+        each = 16 * len(self.raw.y) * max(p.columns for p in problems.values())
+        numbers, size = list(problems), max(1, most_bytes // each)
+        return [{n: problems[n] for n in numbers[i : i + size]} for i in range(0, len(numbers), size)]
+
+    def reporter(self, callback: Callable, problems: dict, found: dict, batch: dict) -> Callable:
+        """Return what tells ``callback`` of a batch how many rates of all are left."""
+        waiting = [n for n in problems if n not in found and n not in batch]
+
+        def report(passes: int, left: list[int], largest: float) -> None:
+            callback(passes, len({n // len(self.classes) for n in (*left, *waiting)}), largest)
+
+        return report
+
+    def pack(self, found: dict[int, Result], shape: tuple[int, ...], name: str) -> PathSolution:
+        """Shape the results as a path."""
+        each = [self.join([found[n] for n in range(i, i + len(self.classes))], i) for i in range(0, len(found), len(self.classes))]
+        fields = list(zip(*each, strict=True))
+        K, P = self.raw.n_classes, self.raw.X.shape[1]
+        theta = np.stack(fields[0])
+        intercept = theta[:, :, P] if self.raw.fit_intercept else np.zeros(theta.shape[:2])
+        status = np.empty(len(each), object)
+        status[:] = fields[4]
+        return PathSolution(
+            coef=np.ascontiguousarray(theta[:, :, :P]).reshape(*shape, K, P),
+            intercept=intercept.reshape(*shape, K),
+            loss=np.array(fields[1]).reshape(shape),
+            grad_norm=np.array(fields[2]).reshape(shape),
+            n_iter=np.array(fields[3]).reshape(shape),
+            status=status.reshape(shape),
+            backend=name,
+            gap=np.array(fields[5]).reshape(shape),
         )
-    return Solution.join(parts)
 
-
-def every_class_present(samples: Samples) -> np.ndarray:
-    """Return of each fold (F,) whether every class has some weight in it."""
-    counts = [np.bincount(samples.y, weight, samples.n_classes) for weight in samples.weight]
-    return np.min(counts, axis=1) > 0
-
-
-def make_goal(samples: Samples, fold, ridge, total, provable, tol, gap, max_iter) -> Goal:
-    """Return what decides for each problem that it is done."""
-    gap = 1e-4 if tol is None and gap is None else np.inf if gap is None else gap
-    tols = np.where(provable, np.inf if tol is None else tol, 1e-4 if tol is None else tol)
-
-    def bound(problem: int, theta: np.ndarray) -> float:
-        return total[problem] ** -1 * lower_bound(
-            samples.X, samples.y, samples.weight[fold[problem]], theta, ridge[problem],
-            loss=samples.loss, scale=samples.scale, fit_intercept=samples.fit_intercept,
+    def join(self, results: list[Result], number: int) -> tuple:
+        """Return theta (K, P + 1), loss, largest gradient, steps, status and gap of one rate of a fold."""
+        fold, rate = divmod(number // len(self.classes), self.rates.size)
+        theta = np.concatenate([self.variables.theta(result.theta) for result in results])
+        value = sum(result.value for result in results)
+        distance = sum(result.gap * result.value if result.value else result.gap for result in results)
+        status = min((result.status for result in results), key=WORST_FIRST.index)
+        if self.raw.n_classes == 2:
+            theta = np.concatenate([-theta, theta])
+            theta, value, distance = (0.5 * theta, value, distance) if self.loss == "multinomial" else (theta, 2 * value, 2 * distance)
+        elif self.loss == "multinomial":
+            theta = theta - theta.mean(axis=0)
+        if status is Status.GRADIENT and self.rates[rate] == 0.0 and self.separates(theta, fold):
+            status = Status.NO_OPTIMUM
+        gap = distance / value if value > 0.0 else distance
+        return (
+            theta, value * self.unit[fold], max(result.grad_norm for result in results),
+            max(result.n_iter for result in results), status, gap,
         )  # fmt: skip
 
-    return Goal(tols, np.where(provable, gap, np.inf), bound, max_iter)
+    def separates(self, theta: np.ndarray, fold: int) -> bool:
+        """Return whether ``theta`` (K, P + 1) tells all samples of a fold apart: then no finite one is optimal."""
+        rows = np.flatnonzero(self.raw.weight[fold])
+        W, y = theta[:, : self.raw.X.shape[1]] * self.raw.scale, self.raw.y[rows]
+        for first in range(0, rows.size, 4096):
+            part = rows[first : first + 4096]
+            Z = self.raw.X[part].astype(np.float64) @ W.T + (theta[:, -1] if self.raw.fit_intercept else 0.0)
+            own = Z[np.arange(len(part)), y[first : first + 4096]]
+            if self.loss == "ovr":
+                Z[np.arange(len(part)), y[first : first + 4096]] = -own
+                apart = Z.max(axis=1) < 0.0
+            else:
+                Z[np.arange(len(part)), y[first : first + 4096]] = -np.inf
+                apart = own > Z.max(axis=1)
+            if not apart.all():
+                return False
+        return True
 
 
-def part_of(goal: Goal, first: int, size: int) -> Goal:
-    """Return the goal of ``size`` problems from ``first`` on."""
-    rows = slice(first, first + size)
-    return replace(
-        goal,
-        tol=goal.tol[rows],
-        gap=goal.gap[rows],
-        lower_bound=lambda m, theta: goal.lower_bound(first + m, theta),
-    )
+WORST_FIRST = [Status.STALLED, Status.MAX_ITER, Status.GRADIENT, Status.NO_OPTIMUM, Status.PROVEN]
 
 
-def with_heads(engine: FloatEngine, rows: Rows, fold, ridge, total, decade) -> Objective:
-    """Return the problems, and after them a head for those of a fold whose rates are nearest to one power of ten.
-
-    ``decade`` (M, 2) says for each problem which that is, and what its ridge must be multiplied by. A lone rate
-    that is a power of ten heads itself.
-    """
-    power, factor = decade.T
-    _, member, head, count = np.unique(
-        fold + 1j * power, return_index=True, return_inverse=True, return_counts=True
-    )
-    head = np.where((count[head] == 1) & (factor == 1), np.arange(fold.size), fold.size + head)
-    ridge = np.concatenate([ridge, ridge[member] * factor[member, None]])
-    fold, total = np.append(fold, fold[member]), np.append(total, total[member])
-    return Objective(engine, rows, fold, engine.array(ridge / total[:, None]), engine.array(total), head)
-
-
-def decades(l2: np.ndarray) -> np.ndarray:
-    """Return of each rate (M,) the nearest power of ten and what the rate must be multiplied by to be it (M, 2)."""
-    some = l2 > 0
-    power = np.rint(np.log10(l2, out=np.full_like(l2, -400.0), where=some))
-    return np.column_stack([power, np.divide(10.0**power, l2, out=np.ones_like(l2), where=some)])
-
-
-def pack(
-    solution: Solution, samples: Samples, total: np.ndarray, shape: tuple[int, ...], name: str
-) -> PathSolution:
-    """Shape a solution of M problems as a path."""
-    P = samples.X.shape[1]
-    intercept = solution.theta[:, :, P] if samples.fit_intercept else np.zeros(solution.theta.shape[:2])
-    return PathSolution(
-        coef=solution.theta[:, :, :P].reshape(*shape, samples.n_classes, P),
-        intercept=intercept.reshape(*shape, samples.n_classes),
-        loss=(solution.value * total).reshape(shape),
-        grad_norm=solution.grad_norm.reshape(shape),
-        n_iter=solution.n_iter.reshape(shape),
-        status=solution.status.reshape(shape),
-        gap=solution.gap.reshape(shape),
-        backend=name,
-    )
-
-
-def choose_backend(samples: Samples, problems: int) -> str:
-    """Return the fastest back end present for data of this size."""
-    N, P = samples.X.shape
-    logits = N * problems * samples.n_classes
-    if logits * P >= LARGE_PRODUCTS:
-        if backends.has_cuda():
-            return "torch" if backends.torch_has_cuda() else "cupy"
-        if samples.X.dtype == np.uint8 and backends.has_matrix_units() and backends.is_available("torch"):
-            return "torch"
-    return "numpy" if logits < SMALL_LOGITS else "numba"
-
-
-def starting_point(warm_start: PathSolution | None, problems: int, samples: Samples) -> np.ndarray:
-    """Return theta (M, K, P + 1) of an earlier solution, or zeros."""
+def given_point(warm_start: PathSolution, problems: int, samples: Samples) -> np.ndarray:
+    """Return theta (M, K, P + 1) of an earlier solution, or raise ValueError."""
     K, P = samples.n_classes, samples.X.shape[1]
+    if warm_start.coef.shape[-2:] != (K, P) or warm_start.coef.size != problems * K * P:
+        raise ValueError(
+            f"warm_start has coefficients of shape {warm_start.coef.shape}, but {problems} problems of {K} "
+            f"classes and {P} features are to be fitted; pass a solution of the same rates and data"
+        )
     theta = np.zeros((problems, K, samples.width))
-    if warm_start is not None:
-        if warm_start.coef.shape[-2:] != (K, P) or warm_start.coef.size != problems * K * P:
-            raise ValueError(
-                f"warm_start has coefficients of shape {warm_start.coef.shape}, but {problems} problems of {K} "
-                f"classes and {P} features are to be fitted; pass a solution of the same rates and data"
-            )
-        theta[:, :, :P] = warm_start.coef.reshape(problems, K, P)
-        if samples.fit_intercept:
-            theta[:, :, P] = warm_start.intercept.reshape(problems, K)
+    theta[:, :, :P] = warm_start.coef.reshape(problems, K, P)
+    if samples.fit_intercept:
+        theta[:, :, P] = warm_start.intercept.reshape(problems, K)
     return theta

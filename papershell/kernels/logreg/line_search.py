@@ -1,0 +1,45 @@
+"""The length of a step, found on the kept logits: Newton's method between brackets, for many problems at once.
+
+Along a direction the objective is convex and known from Z and Z_d = X d alone, so that any length, above 1 too,
+costs a softmax and no product with X.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+FLAT = 0.1  # the slope at the length, as a share of the slope at zero
+TRIALS = 20
+FARTHEST = 10.0  # times the last length that a step may extrapolate
+
+
+def exact_lengths(
+    slopes: Callable[[np.ndarray, np.ndarray], np.ndarray], start: np.ndarray, lengths: np.ndarray
+) -> np.ndarray:
+    """Return lengths (A,) at which the slopes are at most a tenth of those at zero, ``start`` (A,) < 0.
+
+    Parameters
+    ----------
+    slopes : called as ``slopes(which, t)`` with indices and lengths: first and second derivatives (n, 2).
+    start : (A,) slopes at zero.
+    lengths : (A,) first trials.
+    """
+    t, low, high = lengths.copy(), np.zeros_like(lengths), np.full_like(lengths, np.inf)
+    which = np.arange(t.size)
+    for _ in range(TRIALS):
+        first, second = slopes(which, t[which]).T
+        steep = ~(np.abs(first) <= FLAT * np.abs(start[which]))  # also if it is NaN: the logits overflow
+        up = ~(first <= 0.0)
+        high[which[up]] = t[which[up]]
+        low[which[~up]] = t[which[~up]]
+        which, first, second = which[steep], first[steep], second[steep]
+        if not which.size:
+            break
+        with np.errstate(divide="ignore", invalid="ignore"):
+            newton = t[which] - first / second
+        outside = ~((newton > low[which]) & (newton < np.minimum(high[which], FARTHEST * t[which])))
+        halved = np.where(np.isfinite(high[which]), 0.5 * (low[which] + high[which]), 4.0 * t[which])
+        t[which] = np.where(outside, halved, newton)
+    return t

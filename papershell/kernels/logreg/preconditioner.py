@@ -1,0 +1,393 @@
+"""The preconditioner of the iteration: an inverse Hessian from a few thousand rows in a few leading coordinates.
+
+The Hessian of a problem is sum_i w_i (diag(p_i) - p_i p_i') (x) x_i x_i' + ridge. Three forms stand for it:
+
+    kronecker    at the start p is one vector, so that with its M = diag(p) - p p' = E m E' and the covariance
+                 U v U' the Hessian is diagonal in the coordinates E (x) U: exact, and it costs nothing
+    coupled      one dense matrix over classes x (Q leading coordinates and the intercept), if its inverse is affordable
+    by class     one dense matrix a class from p (1 - p) alone, for many classes
+
+Beyond the Q leading coordinates the last two keep each class's curvature on the diagonal. The sum over pairs of classes
+sum_{k<l} (e_k - e_l)(e_k - e_l)' (x) X' diag(w p_k p_l) X makes every estimate of the coupled form positive definite.
+
+Böhning, "Multinomial logistic regression algorithm" (1992), for the curvature at the start; Xu, Yang,
+Roosta-Khorasani, Ré, Mahoney, "Sub-sampled Newton methods with non-uniform sampling" (2016), section 3, for the rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from papershell.kernels.logreg.engine import Engine
+from papershell.kernels.logreg.losses import Array, probabilities
+from papershell.kernels.logreg.problem import Problem, Samples
+
+SMALLEST = 1e-8  # of the largest eigenvalue: less is the rounding of float32
+JITTER = 1e-7  # on a unit diagonal: keeps duplicate and constant features invertible
+TINY = 1e-30  # its inverse fits a float32
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Sizes of the preconditioner.
+
+    Attributes
+    ----------
+    leading : Q, coordinates with dense blocks.
+    largest_dense : classes x (Q + 1) up to which they are coupled.
+    candidate_elements : of the rows that stand for all: features times rows.
+    gram_rows : rows that the coordinates are made from.
+    largest_gram : features beyond which only the leading coordinates are computed.
+    drawn_rows : of the candidates, for one coupled matrix.
+    drawn_for_class : of the candidates, for one class's matrix.
+    drawn_products : rows times squared coordinates that are cheap: few coordinates draw more rows.
+    pass_overhead : multiplications that take as long as what a pass does beside its products.
+    """
+
+    leading: int = 128
+    largest_dense: int = 1400
+    candidate_elements: int = 20_000 * 785
+    gram_rows: int = 8192
+    largest_gram: int = 2048
+    drawn_rows: int = 8192
+    drawn_for_class: int = 2048
+    drawn_products: int = 200_000_000
+    pass_overhead: float = 2e7
+
+
+@dataclass
+class Basis:
+    """Orthonormal coordinates that all problems share.
+
+    Attributes
+    ----------
+    mean : (P,), zero without an intercept.
+    vectors : (P, V) float32 eigenvectors of the covariance by falling eigenvalue, or unit vectors of few features.
+    values : (V,) the covariance in these directions.
+    rest : mean eigenvalue of the directions that ``vectors`` leaves out.
+    """
+
+    mean: Array
+    vectors: Array
+    values: Array
+    rest: float
+
+    def leading(self, Q: int) -> np.ndarray:
+        """Return what takes samples to the leading coordinates, as weights and intercepts (Q, P + 1) or (Q, P)."""
+        return self.vectors[:, :Q].T
+
+
+def stratified_rows(samples: Samples, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return rows that stand for all (n,) and how many each stands for; of every class half its share at least."""
+    N = len(samples.y)
+    if N <= most:
+        return np.arange(N), np.ones(N)
+    rng, order = np.random.default_rng(0), np.argsort(samples.y, kind="stable")
+    counts = np.bincount(samples.y, minlength=samples.n_classes)
+    chosen, times = [], []
+    for members in np.split(order, np.cumsum(counts)[:-1]):
+        size = min(members.size, max(int(most * members.size / N), most // (2 * samples.n_classes)))
+        edges = np.linspace(0, members.size, size + 1)
+        chosen.append(members[(edges[:-1] + rng.random(size) * np.diff(edges)).astype(np.int64)])
+        times.append(np.full(size, members.size / size))
+    return np.concatenate(chosen), np.concatenate(times)
+
+
+def draw(curvature: np.ndarray, count: int) -> np.ndarray:
+    """Return ``count`` row numbers in proportion to ``curvature`` (n,), by systematic sampling.
+
+    Equally spaced marks on the cumulative curvature: no random numbers, little variance, rows of
+    large curvature more than once.
+    """
+    edges = np.cumsum(curvature)
+    marks = (np.arange(count) + 0.5) * (edges[-1] / count)
+    return np.minimum(np.searchsorted(edges, marks), len(curvature) - 1)
+
+
+class Preconditioners:
+    """Makes the preconditioners of all problems from candidate rows of the samples.
+
+    Parameters
+    ----------
+    make : takes samples to an engine.
+    samples : all rows.
+    settings : sizes.
+    """
+
+    def __init__(self, make: Callable[[Samples], Engine], samples: Samples, settings: Settings):
+        self.settings, P, self.n_rows = settings, samples.X.shape[1], len(samples.y)
+        rows, times = stratified_rows(samples, max(1024, settings.candidate_elements // max(P, 16)))
+        whole = rows.size == len(samples.y)
+        self.samples = samples if whole else samples.take(rows)
+        self.times = times
+        self.engine = make(self.samples)
+        self.fit_intercept = samples.fit_intercept
+        self.basis = self.make_basis()
+        self.Q = min(settings.leading, self.basis.vectors.shape[1])
+        self.lead = self.project()
+        self.exact = whole and P <= settings.leading and self.drawn(P + 1) * 2 >= len(samples.y)
+
+    def make_basis(self) -> Basis:
+        """Return the coordinates of the candidates."""
+        samples, settings = self.samples, self.settings
+        n, P = samples.X.shape
+        weight = self.times * samples.weight.sum(axis=0)
+        if not weight.any():
+            weight = self.times
+        index = np.arange(n) if n <= settings.gram_rows else draw(weight, settings.gram_rows)
+        X = samples.X[index].astype(np.float32) * np.float32(samples.scale) if P <= settings.leading else samples.X[index]
+        mean = np.zeros(P)
+        if samples.fit_intercept:
+            mean = X.mean(axis=0, dtype=np.float64) * (1.0 if P <= settings.leading else samples.scale)
+        rest = 0.0
+        if P <= settings.leading:
+            values, vectors = np.maximum(X.var(axis=0, dtype=np.float64), 0.0), np.eye(P, dtype=np.float32)
+        elif P <= settings.largest_gram:
+            values, vectors = np.linalg.eigh(self.engine.covariance(index, mean).astype(np.float32))
+            values, vectors = values[::-1].astype(np.float64), vectors[:, ::-1]
+        else:
+            values, vectors, rest = self.few_eigenvectors(index[:: max(1, len(index) // 1024)], mean)
+        values = np.maximum(values, max(float(values.max()) * SMALLEST, TINY))
+        return Basis(mean, np.ascontiguousarray(vectors, np.float32), values, rest)
+
+    def few_eigenvectors(self, index: np.ndarray, mean: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+        """Return the leading eigenvalues and eigenvectors of the rows ``index``, and the mean of the others."""
+        X = ((self.samples.X[index] * np.float64(self.samples.scale)) - mean).astype(np.float32)
+        values, dual = np.linalg.eigh((X @ X.T) / len(X))
+        kept = np.flatnonzero(values > values[-1] * 1e-5)[::-1][: 2 * self.settings.leading]
+        total, values = float(values.sum()), values[kept].astype(np.float64)
+        vectors = np.linalg.qr(X.T @ dual[:, kept])[0]
+        return values, vectors, max(total - float(values.sum()), 0.0) / max(1, X.shape[1] - kept.size)
+
+    def project(self) -> np.ndarray:
+        """Return the candidates in the leading coordinates, and ones for the intercept: (n, Q + 1) float32."""
+        V, mean = self.basis.vectors[:, : self.Q].astype(np.float64).T, self.basis.mean
+        columns = np.column_stack([V, -V @ mean]) if self.fit_intercept else V
+        out = np.empty((len(self.samples.y), self.Q + self.fit_intercept), np.float32)
+        self.engine_product(columns[None], [out[:, : self.Q]])
+        if self.fit_intercept:
+            out[:, self.Q] = 1.0
+        return out
+
+    def engine_product(self, theta: np.ndarray, out: list[np.ndarray]) -> None:
+        """Set ``out`` (n, K) on the host to the candidates times ``theta`` (A, K, P + 1)."""
+        engine, precision = self.engine, max(0, len(self.engine.precisions) - 2)
+        targets = [engine.xp.zeros(o.shape, dtype=engine.dtype("float32"), **engine.on_device) for o in out]
+        engine.product(engine.array(theta), targets, precision)
+        for target, host in zip(targets, out, strict=True):
+            host[:] = engine.to_host(target)
+
+    def weight(self, problem: Problem) -> np.ndarray:
+        """Return what the candidates (n,) weigh in a problem, in sum its total; equal if none is of its fold."""
+        weight = self.samples.weight[problem.fold] * self.times
+        total = weight.sum()
+        return weight * (problem.total / total) if total > 0.0 else np.full(weight.size, problem.total / weight.size)
+
+    def first(self, problem: Problem) -> Preconditioner:
+        """Return the preconditioner at W = 0 and the intercepts that tell the classes' shares."""
+        total = problem.total
+        if problem.free_intercept(self.samples):
+            p = np.maximum(problem.counts, 1e-3) / np.maximum(problem.counts, 1e-3).sum()
+        else:
+            p = np.full(len(problem.counts), 1.0 / len(problem.counts))
+        M = np.array([[p[0] * p[1]]]) if problem.columns == 1 else np.diag(p) - np.outer(p, p)
+        m, E = np.linalg.eigh(M)
+        m = total * np.maximum(m, 1e-3 * m[-1] / len(m))
+        penalty = self.penalty(problem)
+        diagonal = 1.0 / (m[:, None] * self.basis.values + penalty.diagonal)
+        rest = 1.0 / np.maximum(m * self.basis.rest + penalty.rest, TINY)
+        edge = 1.0 / (m + (problem.ridge[-1] if self.fit_intercept else 0.0))
+        return Preconditioner(self.engine, self.basis, total, diagonal, rest, edge, E, None)
+
+    def passes(self, problem: Problem) -> float:
+        """Return what a refresh costs, in passes over all rows of one problem: multiplications of either."""
+        n, K, size = len(self.samples.y), problem.columns, self.Q + self.fit_intercept
+        if K * size <= self.settings.largest_dense:
+            cost = min(n, 2 * self.drawn(size)) * size**2 * max(1, K * (K - 1) // 2) + 2 * (K * size) ** 3
+        else:
+            cost = K * (min(n, 2 * self.settings.drawn_for_class) * size**2 + 2 * size**3)
+        return cost / (2.0 * self.n_rows * self.samples.X.shape[1] * K + self.settings.pass_overhead)
+
+    def drawn(self, size: int) -> int:
+        """Return how many rows make a coupled matrix of ``size`` coordinates a class."""
+        return max(self.settings.drawn_rows, 16 * size, self.settings.drawn_products // size**2)
+
+    def penalty(self, problem: Problem) -> Penalty:
+        """Return the ridge in the coordinates."""
+        P, V = self.basis.vectors.shape
+        ridge = problem.ridge[:P]
+        if (ridge == ridge[0]).all():
+            return Penalty(np.full(V, ridge[0]), float(ridge[0]), None)
+        vectors = self.basis.vectors.astype(np.float64)
+        return Penalty(ridge @ vectors**2, float(ridge.mean()), (vectors[:, : self.Q].T * ridge) @ vectors[:, : self.Q])
+
+    def refresh(self, problems: list[Problem], thetas: list[np.ndarray]) -> list[Preconditioner]:
+        """Return the preconditioners at ``thetas`` (K, P + 1)."""
+        logits = [np.empty((len(self.samples.y), p.columns), np.float32) for p in problems]
+        for problem, theta, Z in zip(problems, thetas, logits, strict=True):
+            self.engine_product(theta[None], [Z])
+        return list(self.engine.map(lambda pair: self.at(*pair), zip(problems, logits, strict=True)))
+
+    def at(self, problem: Problem, Z: np.ndarray) -> Preconditioner:
+        """Return the preconditioner for logits ``Z`` (n, K) of the candidates."""
+        p, w = probabilities(np, Z), self.weight(problem)
+        own = p * (1 - p)
+        totals = np.maximum(w @ own, TINY)
+        penalty = self.penalty(problem)
+        size = self.Q + self.fit_intercept
+        ridge = np.diag(penalty.diagonal[: self.Q]) if penalty.leading is None else penalty.leading
+        if self.fit_intercept:
+            ridge = np.pad(ridge, ((0, 1), (0, 1)))
+            ridge[-1, -1] = problem.ridge[-1]
+        if problem.columns * size <= self.settings.largest_dense:
+            dense = self.coupled(p, w, ridge)
+        else:
+            dense = np.stack([self.of_class(own[:, k] * w, ridge) for k in range(problem.columns)])
+        diagonal = 1.0 / (totals[:, None] * self.basis.values + penalty.diagonal)
+        rest = 1.0 / np.maximum(totals * self.basis.rest + penalty.rest, TINY)
+        return Preconditioner(self.engine, self.basis, problem.total, diagonal, rest, 1.0 / totals, None, dense)
+
+    def of_class(self, h: np.ndarray, ridge: np.ndarray) -> np.ndarray:
+        """Return the inverse (Q + 1, Q + 1) float32 of one class's matrix, from curvatures (n,)."""
+        most = max(self.settings.drawn_for_class, 8 * len(ridge))
+        if h.size <= 2 * most:
+            gram = (self.lead.T * h.astype(np.float32)) @ self.lead
+        else:
+            rows = self.lead[draw(h, most)]
+            gram = (rows.T @ rows) * np.float32(h.sum() / most)
+        return inverse(gram.astype(np.float64) + ridge)
+
+    def coupled(self, p: np.ndarray, w: np.ndarray, ridge: np.ndarray) -> np.ndarray:
+        """Return the inverse over classes x coordinates (n, n) float32."""
+        K, size = p.shape[1], len(ridge)
+        h = w * (p * (1 - p)).sum(axis=1)
+        most, A = self.drawn(size), self.lead
+        if h.size > 2 * most:
+            index = draw(h, most)
+            A, p, w = A[index], p[index], (w[index] / np.maximum(h[index], TINY)) * (h.sum() / most)
+        w = w.astype(np.float32)
+        if K == 1:
+            return inverse((A.T * (w * p[:, 0] * (1 - p[:, 0]))) @ A + ridge)
+        H = np.zeros((K, size, K, size))
+        for k in range(K - 1):
+            weights = (p[:, k + 1 :] * p[:, k : k + 1]) * w[:, None]
+            grams = weighted_grams(A, weights)
+            H[k, :, k] += grams.sum(axis=0)
+            for l, gram in enumerate(grams, k + 1):
+                H[k, :, l] = H[l, :, k] = -gram
+                H[l, :, l] += gram
+        scale = np.einsum("kiki->i", H) / K  # of the common shift, which the softmax does not see
+        for k in range(K):
+            H[k, :, k] += ridge
+            H[:, np.arange(size), k, np.arange(size)] += scale / K
+        return inverse(H.reshape(K * size, -1))
+
+
+def weighted_grams(A: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return A' diag(weights_j) A for every column j of ``weights`` (n, J): (J, Q, Q) float64, in blocks of rows."""
+    n, Q = A.shape
+    J = weights.shape[1]
+    total = np.zeros((Q, J * Q))
+    for first in range(0, n, 2048):
+        rows, w = A[first : first + 2048], weights[first : first + 2048]
+        total += rows.T @ (w[:, :, None] * rows[:, None, :]).reshape(len(rows), -1)
+    return total.reshape(Q, J, Q).transpose(1, 0, 2)
+
+
+def inverse(H: np.ndarray) -> np.ndarray:
+    """Return the inverse (n, n) float32 of a symmetric positive semidefinite matrix with a little on its diagonal."""
+    from scipy.linalg import lapack
+
+    diagonal = H.diagonal()
+    root = np.sqrt(np.where(diagonal > TINY, diagonal, np.inf))
+    unit = H / np.outer(root, root)
+    unit[np.diag_indices_from(unit)] += JITTER
+    factor, failed = lapack.dpotrf(unit, lower=True, overwrite_a=True)
+    while failed:
+        unit[np.diag_indices_from(unit)] += 1e-3
+        factor, failed = lapack.dpotrf(unit, lower=True)
+    lower, _ = lapack.dpotri(factor, lower=True)
+    lower[np.diag_indices_from(lower)] *= 0.5
+    full = np.tril(lower)
+    return ((full + full.T) / np.outer(root, root)).astype(np.float32)
+
+
+@dataclass
+class Penalty:
+    """The ridge in the coordinates: diagonal (V,), outside of all, and (Q, Q) on the leading ones if not diagonal."""
+
+    diagonal: np.ndarray
+    rest: float
+    leading: np.ndarray | None
+
+
+@dataclass
+class Preconditioner:
+    """An inverse Hessian of a summed objective; see the module.
+
+    Attributes
+    ----------
+    diagonal, rest, edge : (K, V), (K,) and (K,) inverse curvatures of coordinates, of what lies outside, of intercepts.
+    classes : (K, K) orthonormal combinations of classes that ``diagonal`` refers to, or None for the classes.
+    dense : (K (Q + 1), K (Q + 1)) or (K, Q + 1, Q + 1) for the leading coordinates and intercepts, or None.
+    """
+
+    engine: Engine
+    basis: Basis
+    total: float
+    diagonal: np.ndarray
+    rest: np.ndarray
+    edge: np.ndarray
+    classes: np.ndarray | None
+    dense: np.ndarray | None
+
+    def __post_init__(self) -> None:
+        array = self.engine.array
+        self.on_device: dict[str, Any] = {
+            name: array(np.asarray(value, np.float32))
+            for name, value in vars(self).items()
+            if isinstance(value, np.ndarray)
+        }
+        self.vectors, self.mean = array(self.basis.vectors), array(self.basis.mean)
+
+    def __call__(self, gradients: list[Array]) -> list[Array]:
+        """Return the inverse times mean gradients (K, P + 1) float64, times the fold's weight: steps of the weights."""
+        return [self.one(gradient) for gradient in gradients]
+
+    def one(self, gradient: Array) -> Array:
+        """Return the inverse Hessian times one gradient."""
+        xp, P = self.engine.xp, self.basis.vectors.shape[0]
+        single, double = self.engine.dtype("float32"), self.engine.dtype("float64")
+        size = xp.max(xp.abs(gradient)) + 1e-300
+        gradient = gradient / size
+        edge, features = gradient[:, P:], gradient[:, :P]
+        features = features - edge * self.mean if edge.shape[1] else features
+        features = xp.astype(features, single)
+        v, e = features @ self.vectors, xp.astype(edge, single)
+        z, e = self.solve(v, e)
+        W = z @ self.vectors.T
+        if self.basis.vectors.shape[1] < P:
+            outside = features - v @ self.vectors.T
+            W = W + self.on_device["rest"][:, None] * outside
+        W = xp.astype(W, double)
+        if edge.shape[1]:
+            W = xp.concat([W, xp.astype(e, double) - (W @ self.mean)[:, None]], axis=1)
+        if W.shape[0] > 1:
+            W = W - xp.mean(W, axis=0)  # a common shift of all classes changes nothing but the penalty
+        return W * size
+
+    def solve(self, v: Array, e: Array) -> tuple[Array, Array]:
+        """Return the step's coordinates (K, V) and intercepts (K, 1) from the gradient's."""
+        xp, d = self.engine.xp, self.on_device
+        if self.classes is not None:
+            E = d["classes"]
+            return E @ ((E.T @ v) * d["diagonal"]), E @ ((E.T @ e) * d["edge"][:, None])
+        dense, K = d["dense"], v.shape[0]
+        Q = dense.shape[-1] // (K if dense.ndim == 2 else 1) - e.shape[1]
+        both = xp.concat([v[:, :Q], e], axis=1)
+        both = (dense @ both.reshape(-1)).reshape(K, -1) if dense.ndim == 2 else (dense @ both[:, :, None])[:, :, 0]
+        return xp.concat([both[:, :Q], d["diagonal"][:, Q:] * v[:, Q:]], axis=1), both[:, Q:]

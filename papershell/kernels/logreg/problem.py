@@ -1,0 +1,205 @@
+"""Rates x folds as data: the samples, the problems on them, and the coordinates in which they are solved."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+STATISTICS_ROWS = 20_000  # that decide whether features are badly scaled
+LARGEST_OFFSET, LARGEST_RATIO = 1e3, 1e4  # of a mean to its deviation, and of two deviations
+
+
+@dataclass(frozen=True)
+class Samples:
+    """The data of problems that share their rows.
+
+    Attributes
+    ----------
+    X : (N, P) uint8 or float.
+    y : (N,) integer labels 0..K-1.
+    weight : (F, N) float64, zero outside a fold, at most 1.
+    n_classes : how many labels there are.
+    scale : the factor that X is to be multiplied by.
+    fit_intercept : whether theta has a last column that a constant feature of one multiplies.
+    """
+
+    X: Any
+    y: Any
+    weight: Any
+    n_classes: int
+    scale: float
+    fit_intercept: bool
+
+    @property
+    def width(self) -> int:
+        """The columns of theta."""
+        return self.X.shape[1] + self.fit_intercept
+
+    def take(self, rows: slice | np.ndarray) -> Samples:
+        """Return only these ``rows``."""
+        return replace(self, X=self.X[rows], y=self.y[rows], weight=self.weight[:, rows])
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One objective: a rate of a fold, and for one logit a column also the class that it tells from the others.
+
+    Attributes
+    ----------
+    fold : the weights' row.
+    positive : the class of a single column, or None for the softmax.
+    ridge : (P + 1,) penalties in the coordinates of the samples; the last is the intercept's, absent without one.
+    counts : (K,) or (2,) weight of each class in the fold.
+    tol : bound on max |gradient| of the mean objective, infinite if not asked for.
+    gap : bound on (loss - optimum) / loss, infinite if not asked for.
+    """
+
+    fold: int
+    positive: int | None
+    ridge: np.ndarray
+    counts: np.ndarray
+    tol: float
+    gap: float
+
+    @property
+    def columns(self) -> int:
+        """K, or 1 for the sigmoid."""
+        return len(self.counts) if self.positive is None else 1
+
+    @property
+    def total(self) -> float:
+        """The fold's weight."""
+        return float(self.counts.sum())
+
+    def free_intercept(self, samples: Samples) -> bool:
+        """Return whether there is an intercept without a penalty."""
+        return samples.fit_intercept and self.ridge[-1] == 0.0
+
+    def labels(self, y: np.ndarray) -> np.ndarray:
+        """Return the classes, or 1 for the positive one and 0 for the others."""
+        return y if self.positive is None else (y == self.positive).astype(np.int64)
+
+    def start(self, width: int, free: bool) -> np.ndarray:
+        """Return theta (K, P + 1) of zeros, with the intercepts that tell the classes' shares."""
+        theta = np.zeros((self.columns, width))
+        if free:
+            logs = np.log(np.maximum(self.counts, 0.1 * self.total / len(self.counts) / 100))
+            theta[:, -1] = logs - logs.mean() if self.positive is None else logs[1] - logs[0]
+        return theta
+
+
+class Identity:
+    """The coordinates are the features."""
+
+    def __init__(self, P: int):
+        self.P = P
+
+    def apply(self, samples: Samples) -> Samples:
+        """Return the samples in these coordinates."""
+        return samples
+
+    def ridge(self, l2: float) -> np.ndarray:
+        """Return the penalties (P',) of the coordinates."""
+        return np.full(self.P, l2)
+
+    def theta(self, theta: np.ndarray) -> np.ndarray:
+        """Return weights and intercepts (K, P + 1) of the features from those of the coordinates."""
+        return theta
+
+    def gradient(self, gradient: np.ndarray) -> np.ndarray:
+        """Return the gradient (K, P + 1) by the features' weights from that by the coordinates'."""
+        return gradient
+
+    def inverse(self, theta: np.ndarray) -> np.ndarray:
+        """Return weights and intercepts of the coordinates from those of the features."""
+        return theta
+
+
+class Standardized(Identity):
+    """The coordinates are (x - mean) / deviation: features of very different scale, or far from the origin."""
+
+    def __init__(self, mean: np.ndarray, deviation: np.ndarray, fit_intercept: bool):
+        super().__init__(mean.size)
+        self.mean, self.deviation, self.fit_intercept = mean, deviation, fit_intercept
+
+    def apply(self, samples):
+        X = (samples.X * np.float64(samples.scale) - self.mean) / self.deviation
+        return replace(samples, X=X, scale=1.0)
+
+    def ridge(self, l2):
+        return l2 / self.deviation**2
+
+    def theta(self, theta):
+        W = theta[:, : self.P] / self.deviation
+        return np.column_stack([W, theta[:, self.P :] - (W @ self.mean)[:, None]]) if self.fit_intercept else W
+
+    def gradient(self, gradient):
+        W = gradient[:, : self.P] * self.deviation
+        return np.column_stack([W + gradient[:, self.P :] * self.mean, gradient[:, self.P :]]) if self.fit_intercept else W
+
+    def inverse(self, theta):
+        W = theta[:, : self.P]
+        scaled = W * self.deviation
+        return np.column_stack([scaled, theta[:, self.P :] + (W @ self.mean)[:, None]]) if self.fit_intercept else scaled
+
+
+class RowSpace(Identity):
+    """More features than rows: the optimum lies in the span of the (centred) rows, of which N directions are a basis.
+
+    The Gram matrix (X - mean)(X - mean)' = U S U' gives coordinates U sqrt(S) (N, V) and the directions
+    B = (X - mean)' U / sqrt(S), orthonormal, so that weights B c have the penalty of c.
+    """
+
+    def __init__(self, samples: Samples):
+        X = samples.X.astype(np.float64) * samples.scale
+        self.fit_intercept = samples.fit_intercept
+        self.mean = X.mean(axis=0) if self.fit_intercept else np.zeros(X.shape[1])
+        X -= self.mean
+        values, U = np.linalg.eigh(X @ X.T)
+        kept = values > values[-1] * len(X) * np.finfo(np.float64).eps
+        values, U = values[kept][::-1], U[:, kept][:, ::-1]
+        self.coordinates, self.B = U * np.sqrt(values), (X.T @ U) / np.sqrt(values)
+        super().__init__(values.size)
+
+    def apply(self, samples):
+        return replace(samples, X=np.ascontiguousarray(self.coordinates), scale=1.0)
+
+    def theta(self, theta):
+        W = theta[:, : self.P] @ self.B.T
+        return np.column_stack([W, theta[:, self.P :] - (W @ self.mean)[:, None]]) if self.fit_intercept else W
+
+    def gradient(self, gradient):
+        W = gradient[:, : self.P] @ self.B.T
+        return np.column_stack([W + gradient[:, self.P :] * self.mean, gradient[:, self.P :]]) if self.fit_intercept else W
+
+    def inverse(self, theta):
+        P = len(self.mean)
+        W, edge = theta[:, :P], theta[:, P:]
+        return np.column_stack([W @ self.B, edge + (W @ self.mean)[:, None]]) if self.fit_intercept else W @ self.B
+
+
+def coordinates(samples: Samples, rates: np.ndarray, penalize_intercept: bool) -> Identity:
+    """Return the coordinates in which the problems are to be solved."""
+    N, P = samples.X.shape
+    if penalize_intercept and samples.fit_intercept:
+        return Identity(P)  # a penalized intercept is tied to the origin of the features
+    if P > N and N * N * P <= 4e11 and (rates > 0).all() and samples.X.any():
+        return RowSpace(samples)
+    if samples.X.dtype == np.uint8:
+        return Identity(P)
+    X = samples.X[:: max(1, N // STATISTICS_ROWS)] * np.float64(samples.scale)
+    mean = X.mean(axis=0) if samples.fit_intercept else np.zeros(P)
+    deviation = np.sqrt(np.mean((X - mean) ** 2, axis=0))
+    offset = np.abs(mean)
+    constant = deviation <= 1e-9 * offset
+    varying = deviation[~constant & (deviation > 0)]
+    if not varying.size:
+        return Identity(P) if not offset.any() else Standardized(mean, np.where(offset > 0, offset, 1.0), samples.fit_intercept)
+    middle = math.exp(np.log(varying).mean())
+    deviation = np.where(deviation > 0, deviation, middle)
+    deviation = np.where(constant, np.maximum(offset, middle), deviation)
+    poor = varying.max() > LARGEST_RATIO * varying.min() or (offset > LARGEST_OFFSET * np.where(constant, middle, deviation)).any()
+    return Standardized(mean, deviation, samples.fit_intercept) if poor else Identity(P)

@@ -41,9 +41,9 @@ def balance(moments: Callable[[np.ndarray], tuple[float, np.ndarray, np.ndarray]
             break
         if K > 1:
             curvature = curvature + np.trace(curvature) / K**2  # the softmax does not see a common shift
-        if not np.isfinite(curvature).all():
+        if not (np.isfinite(curvature).all() and np.trace(curvature) > 0.0):
             break
-        trial = shift - np.linalg.lstsq(curvature, sums, rcond=None)[0]
+        trial = shift - np.linalg.solve(curvature + 1e-12 * np.trace(curvature) * np.eye(K), sums)
         found = moments(trial)
         if not found[0] <= loss + 1e-14 * abs(loss):
             break

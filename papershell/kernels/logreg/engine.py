@@ -115,17 +115,16 @@ class Engine:
         """Go ``lengths`` (A,) along the directions; return the summed losses (A,) and X' R (A, K, P + 1)."""
         works, P = [self.kept[n] for n in numbers], self.X.shape[1]
         shape = (len(works), works[0].Z.shape[1], self.samples.width)
-        dtype = self.dtype(self.precisions[precision].product)
+        C = shape[0] * shape[1]
 
         def block(index: slice) -> tuple[Array, Array, Array]:
             found = [self.residual(work, float(t), index) for work, t in zip(works, lengths, strict=True)]
             losses, R, totals = zip(*found, strict=True)
-            R = self.xp.astype(R[0] if len(R) == 1 else self.xp.concat(R, axis=1), dtype, copy=False)
-            product = self.xp.astype(self.matmul(R.T, self.rows(index, dtype)), self.xp.float64)
-            return self.xp.stack(losses), product, self.xp.concat(totals)
+            R = self.operand((R[0] if len(R) == 1 else self.xp.concat(R, axis=1)).T, precision)
+            product = self.xp.astype(self.matmul(R, self.rows(index, R.dtype)), self.xp.float64)
+            return self.xp.stack(losses), self.joined_slices(product, C), self.xp.concat(totals)
 
-        C = shape[0] * shape[1]
-        loss, product, total = self.total(block, self.blocks(C * 8, P * dtype.itemsize))
+        loss, product, total = self.total(block, self.blocks(C * 8, P * 8))
         return self.to_host(loss), self.joined(product * self.samples.scale, total, shape)
 
     def moments(self, number: int, shift: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
@@ -171,6 +170,10 @@ class Engine:
         """Return the context in which the engine is to be used."""
         return nullcontext()
 
+    def operand(self, W: Array, precision: int) -> Array:
+        """Return weights (C, P) as they are multiplied: rounded, or in slices below each other."""
+        return self.xp.astype(W, self.dtype(self.precisions[precision].product), copy=False)
+
     def matmul(self, A: Array, B: Array) -> Array:
         """Return A @ B."""
         return A @ B
@@ -179,11 +182,11 @@ class Engine:
         """Set the arrays ``out`` (N, K) to the rows times ``theta`` (A, K, P + 1) float64."""
         xp, P = self.xp, self.X.shape[1]
         flat = theta.reshape(-1, theta.shape[-1])
-        W = xp.astype(flat[:, :P] * self.samples.scale, self.dtype(self.precisions[precision].product))
+        W = self.operand(flat[:, :P] * self.samples.scale, precision)
         bias, K = flat[:, P] if self.samples.fit_intercept else None, theta.shape[1]
 
         def block(index: slice) -> None:
-            Z = self.matmul(self.rows(index, W.dtype), W.T)
+            Z = self.joined_slices(self.matmul(self.rows(index, W.dtype), W.T).T, flat.shape[0]).T
             Z = Z if bias is None else Z + bias
             for a, target in enumerate(out):
                 target[index] = Z[:, a * K : (a + 1) * K]
@@ -230,6 +233,10 @@ class Engine:
     def rows(self, index: slice, dtype: Any) -> Array:
         """Return the raw rows (n, P) at ``index`` in ``dtype``."""
         return self.xp.astype(self.X[index], dtype, copy=False)
+
+    def joined_slices(self, product: Array, C: int) -> Array:
+        """Return (C, n) from products (slices * C, n)."""
+        return product if product.shape[0] == C else self.xp.sum(product.reshape(-1, C, product.shape[1]), axis=0)
 
     def joined(self, gradient: Array, total: Array, shape: tuple[int, int, int]) -> Array:
         """Return gradients (A, K, P + 1) of weights (C, P) and intercepts (C,)."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from papershell.kernels.backends import array_namespace
 from papershell.kernels.logreg.on_cuda import SOURCE, CudaEngine, Kernel
-from papershell.kernels.logreg.products import Samples
+from papershell.kernels.logreg.problem import Samples
 
 
 @cache
@@ -18,8 +18,8 @@ def compiled(name: str) -> Kernel:
     kernel = cupy.RawKernel(SOURCE, name)
 
     def launch(grid, block, arguments):
-        assert all(isinstance(a, int) or a.flags.c_contiguous for a in arguments)
-        kernel(grid, block, tuple(np.int32(a) if isinstance(a, int) else a for a in arguments))
+        assert all(isinstance(a, (int, float)) or a.flags.c_contiguous for a in arguments)
+        kernel(grid, block, tuple(np.int32(a) if isinstance(a, int) else np.float64(a) if isinstance(a, float) else a for a in arguments))
 
     return launch
 
@@ -31,7 +31,7 @@ class Engine(CudaEngine):
         super().__init__(samples, array_namespace("cupy"))
 
     def to_host(self, values):
-        """See `FloatEngine.to_host`; CuPy copies on request only."""
+        """See `Engine.to_host`; CuPy copies on request only."""
         return values.get()
 
     def kernel(self, name):

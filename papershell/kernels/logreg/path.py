@@ -134,8 +134,11 @@ def fit_path(
 
     def solve(engine: Any, rows: Any) -> dict[int, Result]:
         row_norms = float(np.sqrt(layout.samples.X.shape[1])) * layout.largest_feature * len(y)
+        preconditioners = Preconditioners(
+            make, layout.samples, settings.preconditioner, layout.variables.principal
+        )
         minimizer = Minimizer(
-            engine, rows, Preconditioners(make, layout.samples, settings.preconditioner), layout.variables,
+            engine, rows, preconditioners, layout.variables,
             row_norms, max_iter, settings.solver,
         )  # fmt: skip
         found: dict[int, Result] = {}

@@ -39,7 +39,7 @@ class Settings:
     ----------
     leading : Q, coordinates with dense blocks.
     largest_dense : classes x (Q + 1) up to which they are coupled.
-    candidate_elements : of the rows that stand for all: features times rows.
+    candidate_rows : that stand for all, more if the coordinates are few.
     gram_rows : rows that the coordinates are made from.
     largest_gram : features beyond which only the leading coordinates are computed.
     drawn_rows : of the candidates, for one coupled matrix.
@@ -50,12 +50,12 @@ class Settings:
 
     leading: int = 128
     largest_dense: int = 1400
-    candidate_elements: int = 20_000 * 785
+    candidate_rows: int = 20_000
     gram_rows: int = 8192
-    largest_gram: int = 2048
-    drawn_rows: int = 8192
+    largest_gram: int = 4096
+    drawn_rows: int = 4096
     drawn_for_class: int = 2048
-    drawn_products: int = 200_000_000
+    drawn_products: int = 60_000_000
     pass_overhead: float = 2e7
 
 
@@ -116,16 +116,18 @@ class Preconditioners:
     make : takes samples to an engine.
     samples : all rows.
     settings : sizes.
+    principal : whether the features are uncorrelated and fall in variance.
     """
 
-    def __init__(self, make: Callable[[Samples], Engine], samples: Samples, settings: Settings):
+    def __init__(self, make: Callable[[Samples], Engine], samples: Samples, settings: Settings, principal: bool = False):
         self.settings, P, self.n_rows = settings, samples.X.shape[1], len(samples.y)
-        rows, times = stratified_rows(samples, max(1024, settings.candidate_elements // max(P, 16)))
+        most = max(settings.candidate_rows, 2 * self.drawn(min(P, settings.leading) + 1))
+        rows, times = stratified_rows(samples, most)
         whole = rows.size == len(samples.y)
         self.samples = samples if whole else samples.take(rows)
         self.times = times
         self.engine = make(self.samples)
-        self.fit_intercept = samples.fit_intercept
+        self.fit_intercept, self.principal = samples.fit_intercept, principal
         self.basis = self.make_basis()
         self.Q = min(settings.leading, self.basis.vectors.shape[1])
         self.lead = self.project()
@@ -139,13 +141,12 @@ class Preconditioners:
         if not weight.any():
             weight = self.times
         index = np.arange(n) if n <= settings.gram_rows else draw(weight, settings.gram_rows)
-        X = samples.X[index].astype(np.float32) * np.float32(samples.scale) if P <= settings.leading else samples.X[index]
-        mean = np.zeros(P)
+        X, mean, rest = samples.X[index], np.zeros(P), 0.0
         if samples.fit_intercept:
-            mean = X.mean(axis=0, dtype=np.float64) * (1.0 if P <= settings.leading else samples.scale)
-        rest = 0.0
-        if P <= settings.leading:
-            values, vectors = np.maximum(X.var(axis=0, dtype=np.float64), 0.0), np.eye(P, dtype=np.float32)
+            mean = X.mean(axis=0, dtype=np.float64) * samples.scale
+        if P <= settings.leading or self.principal:
+            values = np.mean((X * np.float64(samples.scale) - mean) ** 2, axis=0)
+            vectors = np.eye(P, dtype=np.float32)
         elif P <= settings.largest_gram:
             values, vectors = np.linalg.eigh(self.engine.covariance(index, mean).astype(np.float32))
             values, vectors = values[::-1].astype(np.float64), vectors[:, ::-1]
@@ -246,7 +247,8 @@ class Preconditioners:
         if problem.columns * size <= self.settings.largest_dense:
             dense = self.coupled(p, w, ridge)
         else:
-            dense = np.stack([self.of_class(own[:, k] * w, ridge) for k in range(problem.columns)])
+            own = np.ascontiguousarray((own * w[:, None].astype(np.float32)).T)
+            dense = np.stack([self.of_class(h, ridge) for h in own])
         diagonal = 1.0 / (totals[:, None] * self.basis.values + penalty.diagonal)
         rest = 1.0 / np.maximum(totals * self.basis.rest + penalty.rest, TINY)
         return Preconditioner(self.engine, self.basis, problem.total, diagonal, rest, 1.0 / totals, None, dense)

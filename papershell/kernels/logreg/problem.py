@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-STATISTICS_ROWS = 20_000  # that decide whether features are badly scaled
+STATISTICS_ROWS = 2_000  # that decide whether features are badly scaled
 LARGEST_OFFSET, LARGEST_RATIO = 1e3, 1e4  # of a mean to its deviation, and of two deviations
 
 
@@ -94,6 +94,8 @@ class Problem:
 class Identity:
     """The coordinates are the features."""
 
+    principal = False  # whether the coordinates are uncorrelated and fall in variance
+
     def __init__(self, P: int):
         self.P = P
 
@@ -153,32 +155,48 @@ class RowSpace(Identity):
     B = (X - mean)' U / sqrt(S), orthonormal, so that weights B c have the penalty of c.
     """
 
+    principal = True
+
     def __init__(self, samples: Samples):
-        X = samples.X.astype(np.float64) * samples.scale
-        self.fit_intercept = samples.fit_intercept
-        self.mean = X.mean(axis=0) if self.fit_intercept else np.zeros(X.shape[1])
-        X -= self.mean
-        values, U = np.linalg.eigh(X @ X.T)
-        kept = values > values[-1] * len(X) * np.finfo(np.float64).eps
+        self.X, self.scale, self.fit_intercept = samples.X, samples.scale, samples.fit_intercept
+        N, P = self.X.shape
+        self.mean, gram = np.zeros(P), np.zeros((N, N))
+        for first in range(0, P, 2048):
+            part = self.X[:, first : first + 2048] * np.float64(self.scale)
+            if self.fit_intercept:
+                self.mean[first : first + 2048] = part.mean(axis=0)
+                part -= self.mean[first : first + 2048]
+            gram += part @ part.T
+        values, U = np.linalg.eigh(gram)
+        kept = values > values[-1] * N * np.finfo(np.float64).eps
         values, U = values[kept][::-1], U[:, kept][:, ::-1]
-        self.coordinates, self.B = U * np.sqrt(values), (X.T @ U) / np.sqrt(values)
+        self.coordinates, self.rows = U * np.sqrt(values), U / np.sqrt(values)
         super().__init__(values.size)
+
+    def combine(self, c: np.ndarray) -> np.ndarray:
+        """Return (B c)' of coordinates ``c`` (K, V), a combination of the centred rows: (K, P)."""
+        of_rows = c @ self.rows.T
+        total = np.zeros((len(c), len(self.mean)))
+        for first in range(0, len(self.X), 512):
+            total += of_rows[:, first : first + 512] @ (self.X[first : first + 512] * np.float64(self.scale))
+        return total - of_rows.sum(axis=1)[:, None] * self.mean
 
     def apply(self, samples):
         return replace(samples, X=np.ascontiguousarray(self.coordinates), scale=1.0)
 
     def theta(self, theta):
-        W = theta[:, : self.P] @ self.B.T
+        W = self.combine(theta[:, : self.P])
         return np.column_stack([W, theta[:, self.P :] - (W @ self.mean)[:, None]]) if self.fit_intercept else W
 
     def gradient(self, gradient):
-        W = gradient[:, : self.P] @ self.B.T
-        return np.column_stack([W + gradient[:, self.P :] * self.mean, gradient[:, self.P :]]) if self.fit_intercept else W
+        W, edge = self.combine(gradient[:, : self.P]), gradient[:, self.P :]
+        return np.column_stack([W + edge * self.mean, edge]) if self.fit_intercept else W
 
     def inverse(self, theta):
-        P = len(self.mean)
-        W, edge = theta[:, :P], theta[:, P:]
-        return np.column_stack([W @ self.B, edge + (W @ self.mean)[:, None]]) if self.fit_intercept else W @ self.B
+        W, edge = theta[:, : len(self.mean)], theta[:, len(self.mean) :]
+        scores = np.concatenate([(r * np.float64(self.scale) - self.mean) @ W.T for r in np.array_split(self.X, 1 + len(self.X) // 512)])
+        c = scores.T @ self.rows
+        return np.column_stack([c, edge + (W @ self.mean)[:, None]]) if self.fit_intercept else c
 
 
 def coordinates(samples: Samples, rates: np.ndarray, penalize_intercept: bool) -> Identity:
@@ -190,7 +208,7 @@ def coordinates(samples: Samples, rates: np.ndarray, penalize_intercept: bool) -
         return RowSpace(samples)
     if samples.X.dtype == np.uint8:
         return Identity(P)
-    X = samples.X[:: max(1, N // STATISTICS_ROWS)] * np.float64(samples.scale)
+    X = samples.X[:: max(1, N // STATISTICS_ROWS)] * np.float64(samples.scale)  # (n, P)
     mean = X.mean(axis=0) if samples.fit_intercept else np.zeros(P)
     deviation = np.sqrt(np.mean((X - mean) ** 2, axis=0))
     offset = np.abs(mean)

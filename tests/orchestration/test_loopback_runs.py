@@ -14,10 +14,22 @@ import werkzeug.exceptions as http
 from papershell.orchestration import loopback
 from papershell.orchestration.azure.run_handle import FINAL_STATES, RunHandle, asking
 from papershell.orchestration.errors import OrchestrationError
-from papershell.orchestration.loopback.commands import command_lines
+from papershell.orchestration.loopback.command_lines import command_lines
 from papershell.orchestration.loopback.inputs import Input, InputError, prepare
-from papershell.orchestration.loopback.process_groups import processes_of
 from tests.orchestration.conftest import log_of, served
+
+
+def processes_of(run_id: str) -> list[psutil.Process]:
+    """Return the living processes that carry a run's id."""
+
+    def belongs(process: psutil.Process) -> bool:
+        try:
+            alive = process.status() != psutil.STATUS_ZOMBIE
+            return alive and process.environ().get("AZUREML_RUN_ID") == run_id
+        except psutil.Error:
+            return False
+
+    return [process for process in psutil.process_iter() if belongs(process)]
 
 
 def wait_until(condition, timeout_s: float = 20.0) -> None:
@@ -129,7 +141,7 @@ def _restart_in_the_middle(how: str, root: Path, tmp_path: Path) -> None:
     assert again.url == address.url and again.pid != address.pid
     assert handle.status() == "Failed" and "loopback service" in handle.failure()
     assert handle.metrics() == {"x": 1}
-    assert processes_of(handle.id) == []
+    wait_until(lambda: processes_of(handle.id) == [])
     collected: list[bytes] = []
     handle.follow(collected.append, 20)
     assert b"".join(collected) == b"up\n"

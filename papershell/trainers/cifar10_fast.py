@@ -24,7 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from papershell.kernels.convnet import CLASSES, IMAGE_SHAPE
+from papershell.kernels.cifar10_net import CLASSES, IMAGE_SHAPE
 from papershell.trainers.checkpoint import CheckpointError, DivergenceError, read_state, write_state
 from papershell.trainers.datasets import Dataset
 from papershell.trainers.processes import Processes

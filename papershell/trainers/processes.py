@@ -19,7 +19,7 @@ class DeviceError(RuntimeError):
 
 @dataclass(frozen=True)
 class Processes:
-    """Which of how many processes this is, and the `papershell.kernels.convnet` back end of its device."""
+    """Which of how many processes this is, and the `papershell.kernels.cifar10_net` back end of its device."""
 
     rank: int
     count: int

@@ -4,7 +4,8 @@
     torchrun --nproc-per-node 2 -m papershell.trainers.torch_cifar10   # data-parallel, batch 4 on each process
     python -m papershell.trainers.torch_cifar10 --recipe fast      # another network (`cifar10_fast`)
 
-The mathematics is the walk-through's; `papershell.kernels.convnet` takes the steps, on the bytes as they lie in memory.
+The mathematics is the walk-through's; `papershell.kernels.cifar10_net` states the network and takes the steps, on
+the bytes as they lie in memory.
 Pixels count as -1..1, which gives the losses that the walk-through prints; the code it shows scales to
 0..1, and so does ``--zero-to-one``.
 """
@@ -21,11 +22,11 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from papershell.kernels import normalize
-from papershell.kernels.convnet import IMAGE_SHAPE, Sgd, named, sgd
+from papershell.kernels.cifar10_net import IMAGE_SHAPE, Sgd, named, sgd
+from papershell.kernels.cifar10_net.on_torch import Net
 from papershell.trainers.arguments import SEED, add_training_flags, positive, run
 from papershell.trainers.checkpoint import (
     CheckpointError,
@@ -54,25 +55,6 @@ DEFAULTS: dict[str, tuple[float, float]] = {  # by flag: of the walk-through, of
     "print_every": (2000, 50),
     "checkpoint_every": (2000, 200),
 }
-
-
-class Net(nn.Module):
-    """The walk-through's network: (B, 3, 32, 32) pixels to (B, 10) logits."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(3, 6, 5)
-        self.pool = nn.MaxPool2d(2, 2)
-        self.conv2 = nn.Conv2d(6, 16, 5)
-        self.fc1 = nn.Linear(16 * 5 * 5, 120)
-        self.fc2 = nn.Linear(120, 84)
-        self.fc3 = nn.Linear(84, 10)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.pool(F.relu(self.conv1(x)))
-        x = self.pool(F.relu(self.conv2(x)))
-        x = F.relu(self.fc1(x.flatten(1)))
-        return self.fc3(F.relu(self.fc2(x)))
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from papershell.kernels.files import replacing
+from papershell.kernels.files import write_json
 from papershell.orchestration.errors import OrchestrationError
 
 if TYPE_CHECKING:
@@ -47,11 +47,6 @@ class Address:
     pid: int
 
 
-def _write_json(path: Path, document: dict[str, Any]) -> None:
-    with replacing(path) as file:
-        file.write(json.dumps(document, indent=1).encode())
-
-
 def _read_json(path: Path) -> dict[str, Any] | None:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
@@ -66,7 +61,9 @@ def _identity(root: Path) -> Identity:
 
     path = root / IDENTITY_FILE
     if not path.exists():
-        _write_json(path, {"workspace_id": str(uuid.uuid4()), "key": secrets.token_hex(32), "port": 0})
+        write_json(
+            path, {"workspace_id": str(uuid.uuid4()), "key": secrets.token_hex(32), "port": 0}, private=True
+        )
     document = _read_json(path)
     if document is None or set(document) != {"workspace_id", "key", "port"}:
         raise OrchestrationError(f"{path} is damaged; delete the folder {root} to begin a new workspace")
@@ -146,7 +143,7 @@ def serve(
         service = server.service
         try:
             address = Address(service.state.url, service.state.tokens.mint("owner"), os.getpid())
-            _write_json(root / SERVICE_FILE, asdict(address))
+            write_json(root / SERVICE_FILE, asdict(address), private=True)
             _serve_until_told(server, idle_s)
         finally:
             service.close()
@@ -167,10 +164,10 @@ def _server(root: Path, port: int, options: Options | None) -> Server:
         raise OrchestrationError(f"port {port} of 127.0.0.1 is taken; choose another")
     service = Service(root, identity, options or Options())
     server = Server(service, server_context(root / "tls"), port)
-    _write_json(root / IDENTITY_FILE, asdict(replace(identity, port=server.server_port)))
+    write_json(root / IDENTITY_FILE, asdict(replace(identity, port=server.server_port)), private=True)
     service.runner.recover()
     names = {"subscription_id": SUBSCRIPTION, "resource_group": RESOURCE_GROUP, "workspace_name": WORKSPACE}
-    _write_json(root / "config.json", names)
+    write_json(root / "config.json", names, private=True)
     return server
 
 

@@ -11,5 +11,5 @@ BODY_LEVELS = 200  # of objects and lists inside each other
 UPLOAD_BYTES = 5000 << 20  # of a file in one request, as on Azure; blocks carry larger ones
 NAME_CHARACTERS = 1024  # of a file's name with its folders, as on Azure
 NAME_LEVELS = 64
-NAME_PART_BYTES = 200  # file systems take 255, and an unfinished file has a longer name
+NAME_PART_BYTES = 255  # of a file or a folder in it, as file systems have it
 FILTER_CHARACTERS = 4096

@@ -13,7 +13,7 @@ from typing import IO
 import werkzeug.exceptions as http
 from werkzeug.datastructures import Headers
 
-from papershell.kernels.files import replacing
+from papershell.kernels.files import PARTIAL, replacing
 from papershell.orchestration.loopback.limits import NAME_CHARACTERS, NAME_LEVELS, NAME_PART_BYTES
 from papershell.orchestration.loopback.names import CONTAINERS
 
@@ -21,7 +21,6 @@ _CHUNK_BYTES = 1 << 20
 _DIGESTS = {"Content-MD5": "md5", "Content-SHA256": "sha256"}
 # No file system keeps them apart or no listing in XML can hold them.
 _UNWRITABLE = re.compile("[\\\\:\x00-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
-_UNFINISHED = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")  # as `replacing` names it
 
 
 def inside(root: Path, name: str) -> Path:
@@ -42,7 +41,7 @@ def inside(root: Path, name: str) -> Path:
     if (
         any(part in ("", ".", "..") for part in parts)
         or _UNWRITABLE.search(name)
-        or _UNFINISHED.match(parts[-1])
+        or parts[-1].startswith(PARTIAL)
     ):
         raise http.BadRequest(f"file name {name!r} is not a plain relative path; rename the file")
     if max(len(part.encode()) for part in parts) > NAME_PART_BYTES:
@@ -96,8 +95,7 @@ def save(
         A folder has this name, or a file has the name of a folder above it.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as file:
+        with replacing(path, parents=True) as file:
             digests = _write(content, file)
             if length_bytes is not None and file.tell() != length_bytes:
                 raise http.BadRequest(
@@ -134,13 +132,12 @@ def chunks(stream: IO[bytes]) -> Iterator[bytes]:
 def regular_files(folder: Path) -> list[Path]:
     """Return the plain files below ``folder``, sorted; links and unfinished uploads are left out."""
     found = (Path(top) / name for top, _, names in os.walk(folder) for name in names)
-    return sorted(
-        p for p in found if p.is_file() and not p.is_symlink() and not _UNFINISHED.fullmatch(p.name)
-    )
+    return sorted(p for p in found if p.is_file() and not p.is_symlink() and not p.name.startswith(PARTIAL))
 
 
 def remove_unfinished(folder: Path) -> None:
     """Remove the files that were being written below ``folder`` when the service was killed."""
     for top, _, names in os.walk(folder):
-        for name in filter(_UNFINISHED.fullmatch, names):
-            (Path(top) / name).unlink(missing_ok=True)
+        for name in names:
+            if name.startswith(PARTIAL):
+                (Path(top) / name).unlink(missing_ok=True)

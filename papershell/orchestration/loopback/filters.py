@@ -25,7 +25,9 @@ def parse_filter(text: str) -> Predicate:
         The expression is not one of these, or too long.
     """
     if len(text) > FILTER_CHARACTERS:
-        raise http.BadRequest(f"the filter is longer than {FILTER_CHARACTERS} characters; ask for less at once")
+        raise http.BadRequest(
+            f"the filter is longer than {FILTER_CHARACTERS} characters; ask for less at once"
+        )
     tokens = [token.strip() for token in _TOKEN.findall(text) if token.strip()]
     predicate = _either(tokens)
     if tokens:

@@ -1,7 +1,7 @@
 """The examples of a Markdown page, run as a reader would run them, and their output compared.
 
 A console block holds commands after ``$ ``, each followed by all that it prints; a Python block holds its output in
-comments that begin with ``#> ``. All blocks of a page share one folder and one Python session. In expected output
+comments that begin with ``# -> ``. All blocks of a page share one folder and one Python session. In expected output
 ``...`` stands for any text, alone on a line for any lines; spaces count as one; numbers may differ by the share that
 the comment above the block states. That comment holds clauses separated by semicolons:
 
@@ -125,7 +125,7 @@ def run_block(
 ) -> Iterator[tuple[str, list[str], list[str]]]:
     """Run a block; yield its source, or each of its commands, with the expected lines and the printed ones."""
     if block.language == "python":
-        yield block.text, re.findall(r"#> ?(.*)$", block.text, re.M), python(block.text).splitlines()
+        yield block.text, re.findall(r"# -> ?(.*)$", block.text, re.M), python(block.text).splitlines()
         return
     for command, expected in commands(block.text):
         done = subprocess.run(

@@ -79,7 +79,7 @@ a 1,000 b
 ```python
 x = 20
 print(x + 1)
-#> 21
+# -> 21
 open("made.txt", "w").close()
 ```
 <!-- not run: it would fail -->
@@ -112,7 +112,7 @@ made.txt
         "<!-- exits 2 -->\n```console\n$ true\n```",
         "```console\n$ echo a; echo b\nb\n```",
         "```python\nprint(1)\n```",
-        "```python\n1  #> 1\n```",
+        "```python\n1  # -> 1\n```",
         "```python\nraise KeyError\n```",
     ],
 )

@@ -1,4 +1,4 @@
-"""The repository as a whole: its links, its imports, its README's length, and no trace of the machine it was written on."""
+"""The repository as a whole: links, imports, length of the README, no trace of the machine it was written on."""
 
 from __future__ import annotations
 

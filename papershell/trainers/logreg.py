@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from papershell.kernels import PathSolution, Status, fit_path, rows_over_ranks
+from papershell.kernels import PathSolution, fit_path, rows_over_ranks
 from papershell.trainers.datasets import Dataset, load_dataset
 from papershell.trainers.estimators import LogisticRegression, LogisticRegressionCV
 from papershell.trainers.linear_model import PIXEL_SCALE, SEED, LinearModel, write_model
@@ -203,7 +203,7 @@ def _accuracy(solution: PathSolution, X: np.ndarray, y: np.ndarray) -> np.ndarra
 def warn_unconverged(solution: PathSolution) -> None:
     """Say on stderr how many rates stopped short of their optimum, and why."""
     for status, count in Counter(solution.status).items():
-        if status is not Status.CONVERGED:
+        if not status.reached:
             print(f"{count} of {len(solution.status)} rates: {status.message}", file=sys.stderr)
 
 

@@ -1,4 +1,4 @@
-"""Every example of README.md and docs/ does what the page says; `tests.examples` says how examples are written."""
+"""Every example of the pages does what the page says; `tests.examples` says how examples are written."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from tests.examples import Block, blocks, check
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
 # A block of another language is prose; a shell's or an unnamed one would escape the check.
 LANGUAGES = {"console", "python", "text", "json", "yaml"}
 
@@ -53,12 +53,14 @@ def test_every_example_prints_what_the_page_shows(
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_no_block_escapes_the_check_and_no_link_is_broken(page: Path) -> None:
+def test_no_block_escapes_the_check_and_every_file_named_exists(page: Path) -> None:
     text = page.read_text()
     assert {block.language for block in blocks(text)} <= LANGUAGES
     assert text.count("```") == 2 * len(list(blocks(text)))
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", text):
         assert (page.parent / target).exists(), f"{page.name} points to {target}"
+    for name in re.findall(r"`([\w.-]+/[\w./-]+\.(?:py|md|txt|toml|html))`", text):
+        assert (ROOT / name).exists(), f"{page.name} names {name}"
 
 
 def test_the_checker_accepts_what_agrees(tmp_path: Path) -> None:

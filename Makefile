@@ -6,7 +6,7 @@ DEVICE ?= any
 PIP    := PYTHONWARNINGS=ignore $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow test-wheel docs-check lint format bench nightly nightly-data clean
+.PHONY: help run test test-slow test-wheel docs-check figures lint format bench nightly nightly-data clean
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ $(VENV)/.test: pyproject.toml constraints.txt | $(BIN)/python
 
 run: $(VENV)/.run  ## install, then run the main job on the embedded data set
 	$(BIN)/papershell sweep --data digits
+
+figures: run  ## run the main job and keep its figure for the README
+	cp outputs/accuracy_by_rate.png docs/
 
 lint: $(VENV)/.test  ## ruff, mypy, import-linter
 	$(BIN)/ruff format --check .
@@ -46,7 +49,7 @@ test-wheel: $(VENV)/.test  ## build wheel and source distribution, install the w
 	$(BIN)/python -m pytest -m wheel tests/test_wheel.py
 
 docs-check: $(VENV)/.test  ## run every example of README.md and docs/ and compare its output
-	$(BIN)/python -m pytest tests/test_docs.py
+	$(BIN)/python -m pytest -m 'not slow' -n auto tests/test_docs.py
 
 bench: $(VENV)/.test  ## benchmarks in short rounds, on the data below PAPERSHELL_DATA (two minutes)
 	$(BIN)/papershell bench run --smoke

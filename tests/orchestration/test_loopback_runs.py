@@ -13,7 +13,8 @@ import pytest
 import werkzeug.exceptions as http
 
 from papershell.orchestration import loopback
-from papershell.orchestration.azure.run_handle import FINAL_STATES, RunHandle, asking
+from papershell.orchestration.azure.run_handle import FINAL_STATES, RunHandle
+from papershell.orchestration.azure.sdk import asking
 from papershell.orchestration.errors import OrchestrationError
 from papershell.orchestration.loopback.command_lines import command_lines
 from papershell.orchestration.loopback.inputs import Input, InputError, prepare

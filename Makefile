@@ -6,7 +6,7 @@ DEVICE ?= any
 PIP    := PYTHONWARNINGS=ignore $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow test-wheel docs-check figures lint format bench nightly nightly-data clean
+.PHONY: help run test test-slow test-hostile test-wheel docs-check figures lint format bench nightly nightly-data clean
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,10 +40,14 @@ format: $(VENV)/.test  ## rewrite the sources in the house format
 	$(BIN)/ruff check --fix .
 
 test: lint  ## install what tests need, then lint, types, the examples of the pages and every test that is not slow
-	$(BIN)/python -m pytest -m 'not slow and not wheel' -n auto
+	$(BIN)/python -m pytest -m 'not slow and not wheel and not hostile' -n auto
 
 test-slow: $(VENV)/.test  ## the exhaustive cases
 	$(BIN)/python -m pytest -m slow
+
+test-hostile: $(VENV)/.test  ## random requests, kills and fits: REQUESTS=100000 KILLS=200 FITS=1000 RUNS=1000 FIGURE=file.png
+	REQUESTS='$(REQUESTS)' KILLS='$(KILLS)' FITS='$(FITS)' RUNS='$(RUNS)' FIGURE='$(FIGURE)' \
+		$(BIN)/python -m pytest -m hostile tests/hostile
 
 test-wheel: $(VENV)/.test  ## build wheel and source distribution, install the wheel into a fresh environment, use it
 	$(BIN)/python -m pytest -m wheel tests/test_wheel.py

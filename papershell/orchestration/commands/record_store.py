@@ -18,6 +18,7 @@ def records_of(workspace: str | None) -> Any:
         from papershell.trainers import tracking
 
         return tracking
-    from papershell.orchestration import azure
+    from papershell.orchestration.azure.workspace_records import WorkspaceRecords
+    from papershell.orchestration.workspaces import open_workspace
 
-    return azure.WorkspaceRecords(azure.open_workspace(workspace))
+    return WorkspaceRecords(open_workspace(workspace))

@@ -29,7 +29,7 @@ from papershell.benchmarks.interleave import interleave
 from papershell.benchmarks.mnist import print_goals
 from papershell.kernels.convnet import IMAGE_SHAPE
 from papershell.trainers.datasets import Dataset, read_cifar10, resolve
-from papershell.trainers.processes import Processes
+from papershell.trainers.data_parallel import Processes
 from papershell.trainers.torch_cifar10 import Net, Recipe, Training
 
 STEPS, ROUNDS, NETWORKS = 250, 9, 16

@@ -27,7 +27,7 @@ from torch import nn
 from papershell.kernels.convnet import CLASSES, IMAGE_SHAPE
 from papershell.trainers.checkpoint import CheckpointError, DivergenceError, read_state, write_state
 from papershell.trainers.datasets import Dataset
-from papershell.trainers.processes import Processes
+from papershell.trainers.data_parallel import Processes
 
 if TYPE_CHECKING:
     from papershell.trainers.torch_cifar10 import Recipe

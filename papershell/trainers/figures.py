@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from papershell.trainers.checkpoint import write_atomic
+from papershell.trainers import SEED
+from papershell.trainers.output_files import write_atomic
 
 SAMPLE_COLUMNS, SAMPLE_ROWS = 10, 3
 
@@ -49,7 +50,7 @@ def draw_history(path: Path, loss: np.ndarray, accuracy: np.ndarray) -> None:
     _save(figure, path)
 
 
-def draw_samples(path: Path, images: np.ndarray, labels: np.ndarray, seed: int = 42) -> None:
+def draw_samples(path: Path, images: np.ndarray, labels: np.ndarray, seed: int = SEED) -> None:
     """Draw 30 random images, each with its label above it, into the PNG file ``path``.
 
     Parameters

@@ -22,20 +22,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from papershell.kernels import normalize
-from papershell.trainers.arguments import add_training_flags, positive, run
+from papershell.trainers.arguments import add_training_flags, positive
 from papershell.trainers.checkpoint import (
     CheckpointError,
     DivergenceError,
-    manifest,
     read_state,
-    write_atomic,
-    write_json,
     write_state,
 )
 from papershell.trainers.datasets import Dataset, load_dataset
 from papershell.trainers.figures import draw_history
-from papershell.trainers.processes import DeviceError
+from papershell.trainers.data_parallel import DeviceError
+from papershell.trainers.output_files import write_atomic, write_json
+from papershell.trainers.program import run
 from papershell.trainers.progress import progress
+from papershell.trainers.provenance import manifest
 from papershell.trainers.tracking import start_run
 
 if TYPE_CHECKING:

@@ -26,21 +26,22 @@ from torch import nn
 
 from papershell.kernels import normalize
 from papershell.kernels.convnet import IMAGE_SHAPE, Sgd, named, sgd
-from papershell.trainers.arguments import SEED, add_training_flags, positive, run
+from papershell.trainers import SEED
+from papershell.trainers.arguments import add_training_flags, positive
 from papershell.trainers.checkpoint import (
     CheckpointError,
     DivergenceError,
-    manifest,
     read_state,
-    write_atomic,
-    write_json,
     write_state,
 )
 from papershell.trainers.cifar10 import CLASS_NAMES
 from papershell.trainers.cifar10_fast import FastNet, FastTraining
 from papershell.trainers.datasets import Dataset, read_cifar10, resolve
-from papershell.trainers.processes import Processes, open_processes
+from papershell.trainers.data_parallel import Processes, open_processes
+from papershell.trainers.output_files import write_atomic, write_json
+from papershell.trainers.program import run
 from papershell.trainers.progress import progress
+from papershell.trainers.provenance import manifest
 from papershell.trainers.tracking import start_run
 
 EXPERIMENT = "day1-experiment-train"

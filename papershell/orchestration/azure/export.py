@@ -13,7 +13,7 @@ from typing import Any
 from papershell.orchestration.azure import images, sizes, snapshot
 from papershell.orchestration.azure.job import DATASET_PREFIX, TrainJob
 from papershell.orchestration.errors import OrchestrationError
-from papershell.trainers.checkpoint import write_atomic
+from papershell.trainers.output_files import write_atomic
 
 _SCHEMAS = "https://azuremlschemas.azureedge.net/latest"
 _INPUT = "data"

@@ -1,15 +1,15 @@
-"""The records of a workspace in the form of the local ones: `papershell.trainers.tracking` for a workspace."""
+"""The records of a workspace, in the form that this machine's own have."""
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from papershell.orchestration.azure.run_handle import RunHandle, asking
-from papershell.trainers.tracking import MODEL_FOLDER, ModelVersion, RunRecord
+from papershell.trainers.recording import MODEL_FOLDER, ModelVersion, RunRecord
+from papershell.trainers.registry import receive
 
 if TYPE_CHECKING:
     from azureml.core import Run, Workspace
@@ -32,7 +32,7 @@ def find_run(workspace: Workspace, run_id: str) -> RunHandle:
 
 
 class WorkspaceRecords:
-    """Runs and models of a workspace, by the functions that `papershell.trainers.tracking` has for the local store."""
+    """The runs and models of a workspace, by the functions of `papershell.trainers.run_history` and `.registry`."""
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
@@ -76,13 +76,9 @@ class WorkspaceRecords:
         """Copy the files of a registered model into ``folder``, each whole or not at all."""
         from azureml.core import Model
 
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".download-") as scratch:
-            with asking(f"download model {name}:{version or '*'}"):
-                model = Model(self._workspace, name, version=int(version) if version else None)
-                model.download(scratch)
-            found = [path for path in sorted(Path(scratch).rglob("*")) if path.is_file()]
-            return [path.rename(folder / path.name) for path in found]
+        with asking(f"download model {name}:{version or '*'}"):
+            model = Model(self._workspace, name, version=int(version) if version else None)
+            return receive(folder, model.download)
 
 
 def _created(run: Run) -> str:

@@ -25,7 +25,7 @@ def predict(
     ] = False,
 ) -> None:
     """Write the predicted label of every image to a CSV file."""
-    from papershell.trainers.checkpoint import write_atomic
+    from papershell.trainers.output_files import write_atomic
     from papershell.trainers.datasets import read_images, read_labels
 
     pixels = read_images(images)

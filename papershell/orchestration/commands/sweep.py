@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -15,10 +15,8 @@ from papershell.orchestration.table import print_table
 
 if TYPE_CHECKING:
     from papershell.trainers.datasets import Dataset
-    from papershell.trainers.logreg import Sweep
-    from papershell.trainers.tracking import Recorder
+    from papershell.trainers.sweep import Sweep
 
-MODEL_NAME = "sklearn_mnist"
 T = TypeVar("T")
 Loss = Enum("Loss", {"multinomial": "multinomial", "ovr": "ovr"})
 _RANGE = re.compile(r"([^:]+):([^:]+):(\d+)")
@@ -36,7 +34,7 @@ def parse_rates(texts: list[str]) -> list[float]:
     typer.BadParameter
         A text is neither; the command ends with exit code 2.
     """
-    from papershell.trainers.logreg import check_rates
+    from papershell.trainers.sweep import check_rates
 
     rates: list[float] = []
     try:
@@ -52,7 +50,7 @@ def parse_rates(texts: list[str]) -> list[float]:
 def _log_spaced(first: str, last: str, count: str) -> list[float]:
     import numpy as np
 
-    from papershell.trainers.logreg import check_rates
+    from papershell.trainers.sweep import check_rates
 
     start, stop = check_rates([float(first), float(last)])
     return list(np.geomspace(start, stop, int(count)))
@@ -74,80 +72,43 @@ def sweep(
     ] = 1e-4,
     backend: Annotated[str, typer.Option(help="See `papershell backends`.")] = "auto",
     out: Annotated[Path, typer.Option(help="Folder for model and figures.")] = Path("outputs"),
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a model there that was made from other data.")
+    ] = False,
+    name: Annotated[
+        str | None, typer.Option(help="Register the model under this name (default: sklearn_DATA).")
+    ] = None,
     json: Annotated[Path | None, typer.Option(help="Write the results to this file.")] = None,
 ) -> None:
     """Fit all regularization rates in one batch, compare them, register the best model."""
     start_s = time.perf_counter()
     rates = parse_rates(regularization)
-    from papershell.trainers.checkpoint import write_json
+    from papershell.trainers import sweep_results
     from papershell.trainers.datasets import load_dataset
-    from papershell.trainers.logreg import sweep as fit
-    from papershell.trainers.logreg import warn_unconverged
+    from papershell.trainers.output_files import write_json
+    from papershell.trainers.sweep import sweep as fit
+    from papershell.trainers.sweep import warn_unconverged
 
     dataset, decode_s = _timed(lambda: load_dataset(data))
+    sweep_results.check_replaceable(out, dataset, overwrite=overwrite)
     result, fit_s = _timed(
         lambda: fit(dataset, rates, loss=loss.value, folds=folds, tol=tol, backend=backend)
     )
     _print_table(result, dataset, fit_s)
     warn_unconverged(result.solution)
-    facts = {
-        "dataset": dataset.name,
-        "n_train": len(dataset.X_train),
-        "n_test": len(dataset.X_test),
-        "backend": result.solution.backend,
-        "loss": loss.value,
-    }
-    outcome = {"rates": result.rates(), "best": result.rates()[result.best]}
-    model_path = _keep(out, dataset, result, facts, outcome)
+    kept = sweep_results.keep(result, dataset, out, name=name)
+    for path in (*kept.files, *kept.figures):
+        print(f"wrote {path}")
+    if kept.model:
+        print(f"registered {kept.model.name}, id {kept.model.id}, version {kept.model.version}")
     if json:
         seconds = {"decode": decode_s, "fit": fit_s, "total": time.perf_counter() - start_s}
-        write_json(json, facts | {"seconds": seconds} | outcome | {"model_path": str(model_path)})
+        write_json(json, kept.facts | {"seconds": seconds, "model_path": str(kept.files[0])})
 
 
 def _timed(work: Callable[[], T]) -> tuple[T, float]:
     start_s = time.perf_counter()
     return work(), time.perf_counter() - start_s
-
-
-def _keep(out: Path, dataset: Dataset, result: Sweep, facts: dict[str, Any], outcome: dict[str, Any]) -> Path:
-    """Write model and figures, then record and register them; return the path of the model."""
-    from papershell.trainers.linear_model import write_model
-    from papershell.trainers.logreg import EXPERIMENT
-    from papershell.trainers.tracking import start_run
-
-    files = write_model(out, result.model, facts | outcome)
-    figures = _draw(out, dataset, result)
-    for path in (*files, *figures):
-        print(f"wrote {path}")
-    with start_run(EXPERIMENT, f"sweep {dataset.name}") as run:
-        _record(run, facts, outcome)
-        for path in figures:
-            run.log_artifact(path)
-        version = run.register_model(MODEL_NAME, files)
-    if version:
-        print(f"registered {version.name}, id {version.id}, version {version.version}")
-    return files[0]
-
-
-def _record(run: Recorder, facts: dict[str, Any], outcome: dict[str, Any]) -> None:
-    """Parameters, one point of each curve per rate, the walk-through's two metrics of the best."""
-    rates = [rate["l2"] for rate in outcome["rates"]]
-    run.log_params(facts | {"regularization": f"{len(rates)} rates, {min(rates):g} to {max(rates):g}"})
-    for step, rate in enumerate(outcome["rates"]):
-        run.log_metrics({f"path/{name}": value for name, value in rate.items() if name != "status"}, step)
-    best = outcome["best"]
-    run.log_metrics({"regularization rate": best["l2"], "accuracy": best["test_accuracy"]})
-
-
-def _draw(out: Path, dataset: Dataset, result: Sweep) -> list[Path]:
-    from papershell.trainers.figures import draw_accuracy, draw_samples
-
-    accuracy, samples = out / "accuracy_by_rate.png", out / "samples.png"
-    draw_accuracy(
-        accuracy, result.l2, result.test_accuracy, result.best, f"{dataset.name}, {result.loss} loss"
-    )
-    draw_samples(samples, dataset.X_train.reshape(-1, *dataset.image_shape), dataset.y_train)
-    return [accuracy, samples]
 
 
 def _print_table(result: Sweep, dataset: Dataset, fit_s: float) -> None:

@@ -6,7 +6,7 @@ DEVICE ?= any
 PIP    := PYTHONWARNINGS=ignore $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow lint format bench nightly nightly-data clean
+.PHONY: help run test test-slow test-wheel docs-check lint format bench nightly nightly-data clean
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,11 +36,17 @@ format: $(VENV)/.test  ## rewrite the sources in the house format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-test: lint  ## install what tests need, then lint, types and every test that is not slow
-	$(BIN)/python -m pytest -m 'not slow' -n auto
+test: lint  ## install what tests need, then lint, types, the examples of the pages and every test that is not slow
+	$(BIN)/python -m pytest -m 'not slow and not wheel' -n auto
 
 test-slow: $(VENV)/.test  ## the exhaustive cases
 	$(BIN)/python -m pytest -m slow
+
+test-wheel: $(VENV)/.test  ## build wheel and source distribution, install the wheel into a fresh environment, use it
+	$(BIN)/python -m pytest -m wheel tests/test_wheel.py
+
+docs-check: $(VENV)/.test  ## run every example of README.md and docs/ and compare its output
+	$(BIN)/python -m pytest tests/test_docs.py
 
 bench: $(VENV)/.test  ## benchmarks in short rounds, on the data below PAPERSHELL_DATA (two minutes)
 	$(BIN)/papershell bench run --smoke

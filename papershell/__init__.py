@@ -28,6 +28,8 @@ if TYPE_CHECKING:
         write_idx,
     )
 
+__version__ = "0.1.0"
+
 __all__ = [
     "BackendError",
     "IdxError",

@@ -27,10 +27,12 @@ from torch.utils.data import DataLoader
 
 from papershell.benchmarks.interleave import interleave
 from papershell.benchmarks.mnist import print_goals
-from papershell.kernels.convnet import IMAGE_SHAPE
-from papershell.trainers.datasets import Dataset, read_cifar10, resolve
+from papershell.kernels.cifar10_net import IMAGE_SHAPE
+from papershell.kernels.cifar10_net.on_torch import Net
+from papershell.trainers.cifar10_recipe import Recipe
+from papershell.trainers.cifar10_walkthrough import Training
 from papershell.trainers.data_parallel import Processes
-from papershell.trainers.torch_cifar10 import Net, Recipe, Training
+from papershell.trainers.datasets import Dataset, read_cifar10, resolve
 
 STEPS, ROUNDS, NETWORKS = 250, 9, 16
 TWO_EPOCHS = 25_000

@@ -17,6 +17,8 @@ from typing import Annotated
 
 import typer
 
+import papershell
+
 GROUPS = ("sweep", "train", "predict", "data", "runs", "models", "azure", "backends", "bench")
 
 # Loading MLflow and scikit-learn makes some 300,000 objects that stay; Python's default, a collection
@@ -34,8 +36,17 @@ app = typer.Typer(
 )
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"papershell {papershell.__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
     """Train image classifiers: a fast compute core under a thin shell."""

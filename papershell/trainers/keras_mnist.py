@@ -29,9 +29,9 @@ from papershell.trainers.checkpoint import (
     read_state,
     write_state,
 )
+from papershell.trainers.data_parallel import DeviceError
 from papershell.trainers.datasets import Dataset, load_dataset
 from papershell.trainers.figures import draw_history
-from papershell.trainers.data_parallel import DeviceError
 from papershell.trainers.output_files import write_atomic, write_json
 from papershell.trainers.program import run
 from papershell.trainers.progress import progress

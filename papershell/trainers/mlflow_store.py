@@ -172,8 +172,8 @@ def _explained(file: Path | None) -> Iterator[None]:
         reason = cause.orig if isinstance(cause, DBAPIError) else cause
         place = file or "that MLFLOW_TRACKING_URI names"
         raise TrackingError(
-            f"the record of runs {place} cannot be used ({str(reason).splitlines()[0]}); if it is damaged, move it away "
-            f"and the next command makes a new one; the files of its runs stay"
+            f"the record of runs {place} cannot be used ({str(reason).splitlines()[0]}); if it is damaged, "
+            f"move it away and the next command makes a new one; the files of its runs stay"
         ) from error
 
 

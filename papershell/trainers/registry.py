@@ -43,7 +43,9 @@ def download_model(name: str, version: str | None, folder: Path) -> list[Path]:
         raise TrackingError(f"no model {name}:{version or '*'}; `papershell models list` shows them")
     source = max(versions, key=lambda model: int(model.version)).source
     artifacts = importlib.import_module("mlflow.artifacts")
-    return receive(folder, lambda scratch: artifacts.download_artifacts(artifact_uri=source, dst_path=scratch))
+    return receive(
+        folder, lambda scratch: artifacts.download_artifacts(artifact_uri=source, dst_path=scratch)
+    )
 
 
 def receive(folder: Path, download: Callable[[str], object]) -> list[Path]:

@@ -13,9 +13,7 @@ from papershell.trainers.recording import RunRecord, TrackingError
 def list_runs(limit: int = 20) -> list[RunRecord]:
     """Return the newest runs, newest first, without their files."""
     names = _experiments()
-    found = open_store().search_runs(
-        list(names), max_results=limit, order_by=["attributes.start_time DESC"]
-    )
+    found = open_store().search_runs(list(names), max_results=limit, order_by=["attributes.start_time DESC"])
     return [_record(run, names) for run in found]
 
 

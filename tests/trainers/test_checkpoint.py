@@ -12,9 +12,9 @@ import time
 import numpy as np
 import pytest
 
+from papershell.trainers.linear_model import MODEL_STEM, LinearModel, write_model
 from papershell.trainers.output_files import write_atomic, write_json
 from papershell.trainers.provenance import manifest
-from papershell.trainers.linear_model import MODEL_STEM, LinearModel, write_model
 
 WRITER = """
 import sys

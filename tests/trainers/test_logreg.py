@@ -17,8 +17,9 @@ from papershell.kernels import BackendError, Status, available_backends, fit_pat
 from papershell.kernels.backends import is_available
 from papershell.trainers.datasets import Dataset, load_dataset
 from papershell.trainers.linear_model import MODEL_STEM, LinearModel, write_model
-from papershell.trainers.logreg import main, sweep, warn_unconverged
-from papershell.trainers.tracking import list_runs
+from papershell.trainers.logreg import main
+from papershell.trainers.run_history import list_runs
+from papershell.trainers.sweep import sweep, warn_unconverged
 
 TOLERANCE = 1e-4  # fit_path's default: the largest gradient of the mean objective
 
@@ -202,6 +203,7 @@ def test_two_processes_under_torchrun_train_one_model_and_the_first_tells(digits
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
         "training logistic regression, rate 0.8, 1437 images",
+        *(f"wrote outputs/{MODEL_STEM}.{suffix}" for suffix in ("pkl", "npz", "json")),
         str({"regularization rate": 0.8, "accuracy": sweep(digits, [0.8]).test_accuracy[0].item()}),
     ]
     assert done.stderr == ""

@@ -25,8 +25,8 @@ def predict(
     ] = False,
 ) -> None:
     """Write the predicted label of every image to a CSV file."""
-    from papershell.trainers.output_files import write_atomic
     from papershell.trainers.datasets import read_images, read_labels
+    from papershell.trainers.output_files import write_atomic
 
     pixels = read_images(images)
     predicted = _predict(model, pixels, trust_pickle)
@@ -48,9 +48,9 @@ def _predict(path: Path, images: np.ndarray, trust_pickle: bool) -> np.ndarray:
 
         return keras_mnist.predict(path, images)
     if path.suffix == ".npz" and _holds(path, "levels"):
-        from papershell.trainers import torch_cifar10
+        from papershell.trainers import cifar10_model
 
-        return torch_cifar10.predict(path, images)
+        return cifar10_model.predict(path, images)
     X = images.reshape(len(images), -1)
     if path.suffix != ".pkl":
         return LinearModel.load(path).predict(X)

@@ -7,65 +7,63 @@ launched once. bfloat16 and channels-last would change the numbers and gain noth
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from papershell.kernels.backends import BackendError
-from papershell.kernels.convnet import check_order
-from papershell.kernels.convnet.network import IMAGE_SHAPE, named
+from papershell.kernels.cifar10_net.network import IMAGE_SHAPE, WEIGHTS, named
+from papershell.kernels.cifar10_net.problem import Problem, check_order
 
 GRAPH_STEPS = 50
 
 
-def logits(params: Any, x: torch.Tensor) -> torch.Tensor:
-    """Return the network's outputs (B, 10) for ``x`` (B, 3, 32, 32) from its flat parameters (62006,)."""
-    p = named(params)
-    x = F.max_pool2d(F.relu(F.conv2d(x, p["conv1.weight"], p["conv1.bias"])), 2)
-    x = F.max_pool2d(F.relu(F.conv2d(x, p["conv2.weight"], p["conv2.bias"])), 2)
-    x = F.relu(F.linear(x.flatten(1), p["fc1.weight"], p["fc1.bias"]))
-    x = F.relu(F.linear(x, p["fc2.weight"], p["fc2.bias"]))
-    return F.linear(x, p["fc3.weight"], p["fc3.bias"])
+class Net(nn.Module):
+    """The walk-through's network: (B, 3, 32, 32) pixels to (B, 10) logits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for layer, (n_out, n_in, *window) in WEIGHTS.items():
+            self.add_module(layer, nn.Conv2d(n_in, n_out, window) if window else nn.Linear(n_in, n_out))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = F.max_pool2d(F.relu(self.conv1(x)), 2)
+        x = F.max_pool2d(F.relu(self.conv2(x)), 2)
+        x = F.relu(self.fc1(x.flatten(1)))
+        return self.fc3(F.relu(self.fc2(x)))
+
+
+with torch.device("meta"):  # it has no numbers of its own: those of each network take their place
+    _net = Net()
 
 
 def _loss(params: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    return F.cross_entropy(logits(params, x), y)
+    """Mean cross-entropy of one network, whose parameters are ``params`` (62006,), on a batch."""
+    return F.cross_entropy(torch.func.functional_call(_net, named(params), (x,)), y)
 
 
 _gradients_and_losses = torch.func.vmap(torch.func.grad_and_value(_loss))
 
 
 class Sgd:
-    """See `papershell.kernels.convnet.sgd`."""
+    """See `papershell.kernels.cifar10_net.sgd`."""
 
-    def __init__(
-        self,
-        params: np.ndarray,
-        velocity: np.ndarray,
-        images: np.ndarray,
-        labels: np.ndarray,
-        levels: np.ndarray,
-        learning_rate: float,
-        momentum: float,
-        reduce: Callable[[torch.Tensor], None] | None,
-    ):
+    def __init__(self, problem: Problem) -> None:
+        self._problem = problem
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         with _explained():
-            self._params, self._velocity = self._put(params), self._put(velocity)
-            self._images, self._levels = self._put(images), self._put(levels)
-            self._labels = self._put(labels.astype(np.int64))
-        self._learning_rate, self._momentum, self._reduce = learning_rate, momentum, reduce
+            self._params, self._velocity = self._put(problem.params), self._put(problem.velocity)
+            self._images, self._levels = self._put(problem.images), self._put(problem.levels)
+            self._labels = self._put(problem.labels.astype(np.int64))
         self._graph: _Graph | None = None
 
     def _put(self, array: np.ndarray) -> torch.Tensor:
         return torch.tensor(array, device=self._device)
 
     def run(self, order: np.ndarray) -> np.ndarray:
-        """See `papershell.kernels.convnet.Sgd.run`."""
-        check_order(order, len(self._params), len(self._images))
+        """See `papershell.kernels.cifar10_net.Sgd.run`."""
+        check_order(order, self._problem)
         with _explained():
             return self._run(self._put(order)).cpu().numpy()
 
@@ -86,10 +84,10 @@ class Sgd:
             rows = order[:, t]
             x = self._levels[self._images[rows].int()].reshape(*rows.shape, *IMAGE_SHAPE)
             gradients, losses[:, t] = _gradients_and_losses(self._params, x, self._labels[rows])
-            if self._reduce:
-                self._reduce(gradients)
-            self._velocity.mul_(self._momentum).add_(gradients)
-            self._params.sub_(self._velocity, alpha=self._learning_rate)
+            if self._problem.reduce:
+                self._problem.reduce(gradients)
+            self._velocity.mul_(self._problem.momentum).add_(gradients)
+            self._params.sub_(self._velocity, alpha=self._problem.learning_rate)
 
     def _capture(self, order: torch.Tensor) -> _Graph:
         """Record the steps once; the practice runs that CUDA wants first are undone."""
@@ -110,7 +108,7 @@ class Sgd:
         return _Graph(graph, order, losses)
 
     def state(self) -> tuple[np.ndarray, np.ndarray]:
-        """See `papershell.kernels.convnet.Sgd.state`."""
+        """See `papershell.kernels.cifar10_net.Sgd.state`."""
         return self._params.cpu().numpy().copy(), self._velocity.cpu().numpy().copy()
 
 

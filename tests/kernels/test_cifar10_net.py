@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch")
 
 from papershell.kernels import normalize  # noqa: E402
 from papershell.kernels.backends import BackendError  # noqa: E402
-from papershell.kernels.convnet import N_PARAMETERS, named, sgd  # noqa: E402
+from papershell.kernels.cifar10_net import N_PARAMETERS, named, sgd  # noqa: E402
 
 BACKENDS = ("numba", "torch")
 RATES = {"learning_rate": 0.01, "momentum": 0.9}
@@ -215,7 +215,7 @@ def test_an_order_that_leaves_the_data_is_refused(data, backend):
 
 
 def test_a_back_end_without_it_says_so(data):
-    with pytest.raises(BackendError, match="'numpy' has no convnet"):
+    with pytest.raises(BackendError, match="'numpy' has no cifar10_net"):
         start(initial(1), data, "numpy")
 
 

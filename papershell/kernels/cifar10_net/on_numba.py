@@ -20,8 +20,8 @@ import numpy as np
 from numba import njit
 
 from papershell.kernels.backends import cpu_count
-from papershell.kernels.convnet import check_order
-from papershell.kernels.convnet.network import CLASSES, EDGES
+from papershell.kernels.cifar10_net.network import CLASSES, EDGES, IMAGE_SHAPE, WEIGHTS
+from papershell.kernels.cifar10_net.problem import Problem, check_order
 
 _FASTMATH = {"reassoc", "contract", "nsz"}
 _options = {"fastmath": _FASTMATH, "error_model": "numpy", "cache": True, "nogil": True}
@@ -30,13 +30,20 @@ _jit = njit(**_options)
 # compiles it than in those that load it from the cache, for each was optimized in another place.
 _inline = njit(inline="always", **_options)
 
-_SIDE1, _OUT1, _HALF1 = 32, 28, 14  # rows of the image, of the first convolution, of its pooled planes
-_SIDE2, _OUT2, _HALF2 = 14, 10, 5
+_CONV1, _CONV2, _FC1, _FC2, _FC3 = WEIGHTS.values()
+_WINDOW = 5  # the inner loops below are written out for it
+assert _CONV1[2:] == _CONV2[2:] == (_WINDOW, _WINDOW)
+_SIDE1 = IMAGE_SHAPE[1]  # rows of the image, of the first convolution, of its pooled planes: 32, 28, 14
+_OUT1 = _SIDE1 - _WINDOW + 1
+_HALF1 = _OUT1 // 2
+_SIDE2 = _HALF1  # 14, 10, 5
+_OUT2 = _SIDE2 - _WINDOW + 1
+_HALF2 = _OUT2 // 2
 _VALID1 = (_OUT1 - 1) * _SIDE1 + _OUT1  # flat outputs from the first to the last valid position
 _VALID2 = (_OUT2 - 1) * _SIDE2 + _OUT2
-_PAD = 4  # zeros before a gradient plane, so that it may be shifted by a kernel's width
-_PLANE1, _PLANE2 = 1040, 208  # flat planes with room for the reads past their end
-_FLAT = 16 * _HALF2 * _HALF2
+_PAD = _WINDOW - 1  # zeros before a gradient plane, so that it may be shifted by a window's width
+_LINE = 16  # floats in a cache line: a plane is a whole number of them, with room for the reads past its end
+_PLANE1, _PLANE2 = (-(-(side * side + _PAD) // _LINE) * _LINE for side in (_SIDE1, _SIDE2))  # 1040, 208
 
 
 @_inline
@@ -182,16 +189,16 @@ def _views(flat):
     """Weight and bias of each layer inside the flat vector (62006,)."""
     e = EDGES
     return (
-        (flat[e[0] : e[1]].reshape(6, 3, 5, 5), flat[e[1] : e[2]]),
-        (flat[e[2] : e[3]].reshape(16, 6, 5, 5), flat[e[3] : e[4]]),
-        (flat[e[4] : e[5]].reshape(120, _FLAT), flat[e[5] : e[6]]),
-        (flat[e[6] : e[7]].reshape(84, 120), flat[e[7] : e[8]]),
-        (flat[e[8] : e[9]].reshape(CLASSES, 84), flat[e[9] : e[10]]),
+        (flat[e[0] : e[1]].reshape(_CONV1), flat[e[1] : e[2]]),
+        (flat[e[2] : e[3]].reshape(_CONV2), flat[e[3] : e[4]]),
+        (flat[e[4] : e[5]].reshape(_FC1), flat[e[5] : e[6]]),
+        (flat[e[6] : e[7]].reshape(_FC2), flat[e[7] : e[8]]),
+        (flat[e[8] : e[9]].reshape(_FC3), flat[e[9] : e[10]]),
     )
 
 
 class _Workspace(NamedTuple):
-    """Every intermediate of a step on B images; ``d_*`` are gradients with respect to what they name."""
+    """Every intermediate of a step on B images; ``d_x`` is the gradient of the loss with respect to ``x``."""
 
     x: np.ndarray  # (B, 3, plane) normalized pixels
     a1: np.ndarray  # (6, plane) first convolution of one image
@@ -220,22 +227,22 @@ def _workspace(batch: int) -> _Workspace:
         return np.zeros(shape, np.int32)
 
     return _Workspace(
-        x=floats(batch, 3, _PLANE1),
-        a1=floats(6, _PLANE1),
-        win1=places(batch, 6, _HALF1 * _HALF1),
-        p=floats(batch, 6, _PLANE2),
-        a2=floats(16, _PLANE2),
-        win2=places(batch, 16, _HALF2 * _HALF2),
-        h2=floats(batch, _FLAT),
-        h3=floats(batch, 120),
-        h4=floats(batch, 84),
+        x=floats(batch, _CONV1[1], _PLANE1),
+        a1=floats(_CONV1[0], _PLANE1),
+        win1=places(batch, _CONV1[0], _HALF1 * _HALF1),
+        p=floats(batch, _CONV2[1], _PLANE2),
+        a2=floats(_CONV2[0], _PLANE2),
+        win2=places(batch, _CONV2[0], _HALF2 * _HALF2),
+        h2=floats(batch, _FC1[1]),
+        h3=floats(batch, _FC2[1]),
+        h4=floats(batch, _FC3[1]),
         logits=floats(batch, CLASSES),
-        d_a1=floats(6, _PAD + _PLANE1),
-        d_p=floats(6, _PLANE2),
-        d_a2=floats(16, _PAD + _PLANE2),
-        d_h2=floats(batch, _FLAT),
-        d_h3=floats(batch, 120),
-        d_h4=floats(batch, 84),
+        d_a1=floats(_CONV1[0], _PAD + _PLANE1),
+        d_p=floats(_CONV2[1], _PLANE2),
+        d_a2=floats(_CONV2[0], _PAD + _PLANE2),
+        d_h2=floats(batch, _FC1[1]),
+        d_h3=floats(batch, _FC2[1]),
+        d_h4=floats(batch, _FC3[1]),
         d_logits=floats(batch, CLASSES),
     )
 
@@ -246,13 +253,13 @@ def _forward(params, images, levels, rows, w):
     (w1, b1), (w2, b2), (w3, b3), (w4, b4), (w5, b5) = _views(params)
     for n in range(len(rows)):
         pixels = images[rows[n]]
-        for c in range(3):
+        for c in range(pixels.shape[0]):
             for i in range(_SIDE1 * _SIDE1):
                 w.x[n, c, i] = levels[pixels[c, i]]
         _convolve(w.x[n], w1, b1, _SIDE1, _VALID1, w.a1)
         _relu_pool(w.a1, _SIDE1, _HALF1, w.p[n], w.win1[n])
         _convolve(w.p[n], w2, b2, _SIDE2, _VALID2, w.a2)
-        _relu_pool(w.a2, _SIDE2, _HALF2, w.h2[n].reshape(16, _HALF2 * _HALF2), w.win2[n])
+        _relu_pool(w.a2, _SIDE2, _HALF2, w.h2[n].reshape(_CONV2[0], _HALF2 * _HALF2), w.win2[n])
     _linear(w.h2, w3, b3, True, w.h3)
     _linear(w.h3, w4, b4, True, w.h4)
     _linear(w.h4, w5, b5, False, w.logits)
@@ -270,7 +277,7 @@ def _backward(params, w, grad):
     _linear_grad(w.h2, w3, w.d_h3, dw3, db3, w.d_h2)
     grad[: EDGES[4]] = 0
     for n in range(len(w.h2)):
-        _relu_pool_grad(w.d_h2[n].reshape(16, _HALF2 * _HALF2), w.win2[n], w.d_a2)
+        _relu_pool_grad(w.d_h2[n].reshape(_CONV2[0], _HALF2 * _HALF2), w.win2[n], w.d_a2)
         _convolve_grad(w.p[n], w.d_a2, _SIDE2, _VALID2, dw2, db2)
         _convolve_grad_x(w.d_a2, w2, _SIDE2, _VALID2, w.d_p)
         _relu_pool_grad(w.d_p, w.win1[n], w.d_a1)
@@ -304,21 +311,21 @@ def _steps(params, velocity, images, labels, levels, order, learning_rate, momen
 
 
 class Sgd:
-    """See `papershell.kernels.convnet.sgd`."""
+    """See `papershell.kernels.cifar10_net.sgd`."""
 
-    def __init__(self, params, velocity, images, labels, levels, learning_rate, momentum, reduce):
-        self._params, self._velocity = params.copy(), velocity.copy()
-        pixels = np.ascontiguousarray(images).reshape(-1, 3, _SIDE1 * _SIDE1)
-        self._data = (pixels, labels.astype(np.uint8), np.ascontiguousarray(levels))
-        self._rates = (np.float32(learning_rate), np.float32(momentum))
-        self._reduce = reduce
+    def __init__(self, problem: Problem) -> None:
+        self._problem = problem
+        self._params, self._velocity = problem.params.copy(), problem.velocity.copy()
+        pixels = np.ascontiguousarray(problem.images).reshape(-1, IMAGE_SHAPE[0], _SIDE1 * _SIDE1)
+        self._data = (pixels, problem.labels.astype(np.uint8), np.ascontiguousarray(problem.levels))
+        self._rates = (np.float32(problem.learning_rate), np.float32(problem.momentum))
 
     def run(self, order: np.ndarray) -> np.ndarray:
-        """See `papershell.kernels.convnet.Sgd.run`."""
-        check_order(order, len(self._params), len(self._data[0]))
+        """See `papershell.kernels.cifar10_net.Sgd.run`."""
+        check_order(order, self._problem)
         order = np.ascontiguousarray(order)  # one compiled version serves all
         losses = np.full(order.shape[:2], np.nan, np.float32)
-        if self._reduce:
+        if self._problem.reduce:
             self._run_together(order, losses)
         else:
             with ThreadPoolExecutor(cpu_count()) as threads:
@@ -333,15 +340,15 @@ class Sgd:
 
     def _run_together(self, order: np.ndarray, losses: np.ndarray) -> None:
         """Step by step, all gradients averaged over the processes before each update."""
-        assert self._reduce
+        assert self._problem.reduce
         work, grads = _workspace(order.shape[2]), np.empty_like(self._params)
         for t in range(order.shape[1]):
             for s, grad in enumerate(grads):
                 losses[s, t] = _gradient(self._params[s], *self._data, order[s, t], work, grad)
-            self._reduce(grads)
+            self._problem.reduce(grads)
             for s, grad in enumerate(grads):
                 _update(self._params[s], self._velocity[s], grad, *self._rates)
 
     def state(self) -> tuple[np.ndarray, np.ndarray]:
-        """See `papershell.kernels.convnet.Sgd.state`."""
+        """See `papershell.kernels.cifar10_net.Sgd.state`."""
         return self._params.copy(), self._velocity.copy()

@@ -1,7 +1,8 @@
-"""The CIFAR-10 network's parameters as one flat vector, in the order of PyTorch's ``state_dict``.
+"""The CIFAR-10 walk-through's network: the one place that states its shapes.
 
 Two 5 x 5 convolutions (3-6-16 planes), each followed by relu and 2 x 2 max-pooling, then linear layers
-400-120-84-10 with relu between them.
+400-120-84-10 with relu between them. The parameters form one flat vector, in the order of PyTorch's
+``state_dict``.
 """
 
 from __future__ import annotations
@@ -13,17 +14,17 @@ import numpy as np
 
 CLASSES = 10
 IMAGE_SHAPE = (3, 32, 32)
+WEIGHTS = {  # by layer: (outputs, inputs), then the window of a convolution
+    "conv1": (6, 3, 5, 5),
+    "conv2": (16, 6, 5, 5),
+    "fc1": (120, 400),
+    "fc2": (84, 120),
+    "fc3": (CLASSES, 84),
+}
 SHAPES = {
-    "conv1.weight": (6, 3, 5, 5),
-    "conv1.bias": (6,),
-    "conv2.weight": (16, 6, 5, 5),
-    "conv2.bias": (16,),
-    "fc1.weight": (120, 400),
-    "fc1.bias": (120,),
-    "fc2.weight": (84, 120),
-    "fc2.bias": (84,),
-    "fc3.weight": (CLASSES, 84),
-    "fc3.bias": (CLASSES,),
+    f"{layer}.{kind}": part
+    for layer, shape in WEIGHTS.items()
+    for kind, part in (("weight", shape), ("bias", shape[:1]))
 }
 EDGES = (0, *accumulate(math.prod(shape) for shape in SHAPES.values()))
 N_PARAMETERS = EDGES[-1]

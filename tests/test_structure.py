@@ -1,0 +1,53 @@
+"""The repository as a whole: its links, its imports, and no trace of the machine it was written on."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+LINKS = (
+    *("kernels", "trainers", "orchestration", "benchmarks"),
+    *("environment-cpu.yml", "environment-gpu.yml"),
+)
+# A developer's folders; written apart so that this file does not hold them.
+PRIVATE_PATH = re.compile(
+    r"(?<![\w.])/(?:" + "|".join(("home", "root", "Users", "work", "workspace")) + r")/\w"
+)
+
+
+def tracked() -> list[Path]:
+    """Every file under version control; without git (a source distribution), every file."""
+    done = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
+    if done.returncode == 0 and done.stdout:
+        return [ROOT / name for name in done.stdout.split("\0") if name]
+    return [path for path in ROOT.rglob("*") if ".venv" not in path.parts]
+
+
+def test_the_links_at_the_top_point_into_the_package() -> None:
+    links = {path.name: path for path in tracked() if path.is_symlink()}
+    if not links:
+        pytest.skip("this copy of the sources was made without links")
+    assert set(links) == set(LINKS)
+    for path in links.values():
+        assert (
+            path.resolve(strict=True).is_relative_to(ROOT / "papershell")
+            and not path.readlink().is_absolute()
+        )
+
+
+def test_nothing_imports_through_a_link() -> None:
+    through = re.compile(r"^\s*(?:from|import) (?:kernels|trainers|orchestration|benchmarks)\b", re.MULTILINE)
+    for path in tracked():
+        if path.suffix == ".py" and path.is_file():
+            assert not through.search(path.read_text()), path
+
+
+def test_no_file_names_a_folder_of_the_machine_it_was_written_on() -> None:
+    for path in tracked():
+        if path.is_file() and path.suffix != ".png":
+            found = PRIVATE_PATH.search(path.read_text(errors="replace"))
+            assert not found, f"{path}: {found.group()}"

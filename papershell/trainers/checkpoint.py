@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from papershell.trainers.output_files import write_atomic
+from papershell.kernels.files import replacing
 
 STATE_VERSION = 1
 
@@ -28,20 +28,19 @@ def write_state(path: Path, arrays: Mapping[str, np.ndarray], settings: Mapping[
     Parameters
     ----------
     arrays : by name; no objects.
-    settings : what must be the same for `read_state` to hand them out; numbers, strings, None.
+    settings : `read_state` hands the arrays out under the same ones only; numbers, strings, None.
 
     Raises
     ------
     OSError
-        It could not be written, for want of space say; an older ``path`` is still whole.
+        It cannot be written, as when the disk is full; an older ``path`` is still whole.
     """
     stored: dict[str, Any] = {**arrays, "settings": np.array(_settings_json(settings))}
     try:
-        with write_atomic(path) as file:
+        with replacing(path, parents=True) as file:
             np.savez(file, **stored)
     except OSError as error:
-        reason = error.strerror or error
-        raise OSError(f"{path} could not be saved ({reason}); what was saved before is untouched") from error
+        raise OSError(f"{error}; what was saved before is untouched") from error
 
 
 def read_state(path: Path, settings: Mapping[str, Any]) -> dict[str, np.ndarray]:

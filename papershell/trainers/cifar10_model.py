@@ -11,8 +11,8 @@ from torch import nn
 
 from papershell.kernels.cifar10_net import IMAGE_SHAPE
 from papershell.kernels.cifar10_net.on_torch import Net
+from papershell.kernels.files import replacing, write_json
 from papershell.trainers.cifar10_fast import FastNet
-from papershell.trainers.output_files import write_atomic, write_json
 from papershell.trainers.provenance import manifest
 
 MODEL_STEM = "cifar10_net"
@@ -65,9 +65,9 @@ def write_model(folder: Path, net: nn.Module, levels: np.ndarray, facts: dict[st
     ``.npz`` the same arrays and what each byte of a pixel counts as, ``.json`` how it was made.
     """
     weights, safe, record = (folder / f"{MODEL_STEM}.{suffix}" for suffix in ("pt", "npz", "json"))
-    with write_atomic(weights) as file:
+    with replacing(weights, parents=True) as file:
         torch.save(net.state_dict(), file)
-    with write_atomic(safe) as file:
+    with replacing(safe, parents=True) as file:
         arrays = {name: value.numpy() for name, value in net.state_dict().items()}
         np.savez(file, levels=levels, **arrays)
     write_json(record, manifest(**facts))

@@ -22,7 +22,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from papershell.kernels import PathSolution, Status, fit_path
+from papershell.kernels import PathSolution, fit_path
 from papershell.trainers.linear_model import to_sklearn
 
 _SHARED_CONSTRAINTS: dict[str, Any] = {
@@ -87,7 +87,7 @@ class _BatchedFit(linear_model.LogisticRegression):
             X, labels, rates, loss=self._loss(), fit_intercept=self.fit_intercept, sample_weight=weight,
             tol=self.tol, max_iter=self.max_iter, backend=self.backend, **options,
         )  # fmt: skip
-        stopped = [status for status in solution.status.ravel() if status is not Status.CONVERGED]
+        stopped = [status for status in solution.status.ravel() if not status.reached]
         if stopped:
             warnings.warn(
                 f"{len(stopped)} of {solution.status.size} fits did not converge: {stopped[0].message} "

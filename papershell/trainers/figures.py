@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from papershell.kernels.files import replacing
 from papershell.trainers import SEED
-from papershell.trainers.output_files import write_atomic
 
 SAMPLE_COLUMNS, SAMPLE_ROWS = 10, 3
 
@@ -83,5 +83,5 @@ def _figure(width_inches: float, height_inches: float) -> Any:
 
 
 def _save(figure: Any, path: Path) -> None:
-    with write_atomic(path) as file:
+    with replacing(path, parents=True) as file:
         figure.savefig(file, format="png", dpi=110, bbox_inches="tight")

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from papershell.kernels.files import replacing, write_json
 from papershell.trainers import SEED
-from papershell.trainers.output_files import write_atomic, write_json
 from papershell.trainers.provenance import manifest
 
 PIXEL_SCALE = 1 / 255
@@ -57,7 +57,7 @@ class LinearModel:
 
     def save(self, path: Path) -> None:
         """Write the model to an .npz file, atomically; nothing in it needs unpickling."""
-        with write_atomic(path) as file:
+        with replacing(path, parents=True) as file:
             np.savez(file, **asdict(self))
 
     @classmethod
@@ -153,7 +153,7 @@ def write_model(folder: Path, model: LinearModel, facts: Mapping[str, Any]) -> l
 
     pickled = model_path(folder)
     safe, record = (pickled.with_suffix(suffix) for suffix in (".npz", ".json"))
-    with write_atomic(pickled) as file:
+    with replacing(pickled, parents=True) as file:
         joblib.dump(model.to_sklearn(), file)
     model.save(safe)
     write_json(record, manifest(seed=SEED, **facts))

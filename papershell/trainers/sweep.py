@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from papershell.kernels import PathSolution, Status, fit_path
+from papershell.kernels import PathSolution, fit_path
 from papershell.trainers import SEED
 from papershell.trainers.datasets import Dataset
 from papershell.trainers.linear_model import PIXEL_SCALE, LinearModel
@@ -48,13 +48,18 @@ class Sweep:
         return LinearModel(found.coef[r], found.intercept[r], self.classes, self.loss, rate, n_iter)
 
     def rates(self) -> list[dict[str, Any]]:
-        """Return one record per rate: l2, C, loss, grad_norm, n_iter, status, test_accuracy."""
+        """Return one record per rate: l2, C, loss, gap, grad_norm, n_iter, status, test_accuracy.
+
+        A gap that cannot be proven is None.
+        """
         solution = self.solution
+        assert solution.gap is not None, "fit_path sets it"
         return [
             {
                 "l2": float(l2),
                 "C": 1 / float(l2),
                 "loss": float(solution.loss[r]),
+                "gap": float(solution.gap[r]) if np.isfinite(solution.gap[r]) else None,
                 "grad_norm": float(solution.grad_norm[r]),
                 "n_iter": int(solution.n_iter[r]),
                 "status": solution.status[r].name.lower(),
@@ -71,7 +76,8 @@ def sweep(
     *,
     loss: str = "multinomial",
     folds: int | None = None,
-    tol: float = 1e-4,
+    tol: float | None = None,
+    gap: float | None = None,
     backend: str = "auto",
 ) -> Sweep:
     """Fit every rate of ``l2`` on the training part at once, and measure each on the test part.
@@ -84,7 +90,8 @@ def sweep(
         the intercept penalized, which is what liblinear minimizes.
     folds : choose the best rate by cross-validation on the training part, with so many stratified folds
         that are solved in the same batch; None chooses by the test part.
-    tol : bound on max |gradient| of each mean objective; 1e-4 is scikit-learn's.
+    tol : bound on max |gradient| of each mean objective; scikit-learn's own is 1e-4.
+    gap : bound on (loss - optimum) / loss of each rate, proven. If neither is given, ``gap=1e-4``.
     backend : a name of `kernels.available_backends`, or ``auto``.
 
     Raises
@@ -97,7 +104,7 @@ def sweep(
     rates = check_rates(l2)
     y, y_test = (np.searchsorted(data.classes, labels) for labels in (data.y_train, data.y_test))
     masks = _training_masks(y, folds) if folds else None
-    solution = _fit(data.X_train, y, rates, loss=loss, masks=masks, tol=tol, backend=backend)
+    solution = _fit(data.X_train, y, rates, loss=loss, masks=masks, tol=tol, gap=gap, backend=backend)
     whole = solution if masks is None else _fold(solution, 0)
     test_accuracy = _accuracy(whole, data.X_test, y_test)
     cv_accuracy = None if masks is None else _held_out_accuracy(solution, data.X_train, y, masks)
@@ -113,7 +120,8 @@ def _fit(
     *,
     loss: str,
     masks: np.ndarray | None,
-    tol: float,
+    tol: float | None,
+    gap: float | None,
     backend: str,
 ) -> PathSolution:
     """All rates of all folds in one call, with a sign of life."""
@@ -128,6 +136,7 @@ def _fit(
             folds=masks,
             scale=PIXEL_SCALE,
             tol=tol,
+            gap=gap,
             backend=backend,
             callback=lambda passes, active, grad_norm: update(
                 problems - active, f"pass {passes}, largest gradient {grad_norm:.1e}"
@@ -181,5 +190,5 @@ def _accuracy(solution: PathSolution, X: np.ndarray, y: np.ndarray) -> np.ndarra
 def warn_unconverged(solution: PathSolution) -> None:
     """Say on stderr how many rates stopped short of their optimum, and why."""
     for status, count in Counter(solution.status).items():
-        if status is not Status.CONVERGED:
+        if not status.reached:
             print(f"{count} of {len(solution.status)} rates: {status.message}", file=sys.stderr)

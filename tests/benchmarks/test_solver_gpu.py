@@ -30,7 +30,7 @@ def test_every_line_of_the_comparison(capsys):
         if "pieces  " in line
     }
     assert error["bfloat16, 3 pieces"] < 1e-6 < error["bfloat16, 1 pieces"] < 1e-2
-    assert "['CONVERGED']" in out and "500 ms over papershell, 4 rates" in out
+    assert "['GRADIENT']" in out and "500 ms over papershell, 4 rates" in out
 
 
 @pytest.mark.skipif(torch_has_cuda(), reason="there is a GPU")

@@ -67,7 +67,7 @@ def test_every_rate_is_optimal(data, pixels, kind, backend, loss, intercept, wei
         X, y, RATES, loss=loss, sample_weight=weight, scale=scale, tol=1e-6, backend=backend, **intercept
     )
     check(solution, X * scale, y, RATES, tol=1e-6, weight=weight, loss=loss, **intercept)
-    assert all(status is Status.CONVERGED for status in solution.status)
+    assert all(status.reached for status in solution.status)
     assert solution.coef.shape == (3, 3, X.shape[1]) and solution.intercept.shape == (3, 3)
     assert solution.backend == backend and solution.n_iter.dtype.kind == "i"
     assert intercept.get("fit_intercept", True) == bool(solution.intercept.any())
@@ -218,12 +218,12 @@ def test_folds_of_very_different_weight_are_each_solved(pixels, backend):
 @on_every_host
 def test_a_warm_start_at_the_solution_is_done_at_once(data, backend):
     X, y = data
-    cold = fit_path(X, y, RATES, backend=backend)
-    warm = fit_path(X, y, RATES, backend=backend, warm_start=cold)
+    cold = fit_path(X, y, RATES, tol=1e-4, backend=backend)
+    warm = fit_path(X, y, RATES, tol=1e-4, backend=backend, warm_start=cold)
     check(warm, X, y, RATES, tol=1e-4)
     assert (warm.n_iter <= 1).all() and (cold.n_iter > 2).all()
     elsewhere = replace(cold, coef=cold.coef + 1.0)
-    check(fit_path(X, y, RATES, backend=backend, warm_start=elsewhere), X, y, RATES, tol=1e-4)
+    check(fit_path(X, y, RATES, tol=1e-4, backend=backend, warm_start=elsewhere), X, y, RATES, tol=1e-4)
 
 
 @on_every_host
@@ -231,7 +231,7 @@ def test_a_rate_that_runs_out_of_iterations_harms_no_other(data, backend):
     X, y = data
     weak, strong = 1e-3, 1e6
     solution = fit_path(X, y, [weak, strong], max_iter=2, backend=backend)
-    assert solution.status.tolist() == [Status.MAX_ITER, Status.CONVERGED]
+    assert solution.status.tolist() == [Status.MAX_ITER, Status.PROVEN]
     assert solution.n_iter[0] == 2
     check(solution, X, y, [weak, strong], tol=1e-4)
     alone = fit_path(X, y, strong, max_iter=2, backend=backend)
@@ -284,7 +284,7 @@ def test_an_absent_back_end_says_why(data, name):
 
 
 def test_auto_takes_a_back_end_that_is_present(data):
-    solution = fit_path(*data, RATES)
+    solution = fit_path(*data, RATES, tol=1e-4)
     assert is_available(solution.backend)
     check(solution, *data, RATES, tol=1e-4)
 
@@ -318,9 +318,9 @@ def test_mnist_reaches_the_known_figures(mnist_folder):
     X_test, y_test = images_and_labels("t10k")
     # The optimum has 9202 right; looser stopping leaves an image or two undecided.
     liblinear = fit_path(X, y, 1.0, loss="ovr", penalize_intercept=True, scale=1 / 255, tol=1e-8)
-    assert liblinear.status[0] is Status.CONVERGED
+    assert liblinear.status[0] is Status.GRADIENT
     scores = X_test / 255 @ liblinear.coef[0].T + liblinear.intercept[0]
     assert (scores.argmax(axis=1) == y_test).sum() == 9202
     multinomial = fit_path(X, y, 1.0, scale=1 / 255)
-    assert multinomial.status[0] is Status.CONVERGED
+    assert multinomial.status[0] is Status.PROVEN
     assert 13_927.06 <= multinomial.loss[0] <= 13_962.2  # the optimum; where scikit-learn's lbfgs stops

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
-from papershell.kernels import BackendError, Status, fit_path
+from papershell.kernels import BackendError, fit_path
 from papershell.kernels.logreg import coordinates, precondition
 from tests.kernels.logreg_reference import ON_HOST, assert_same_optimum, blobs, check, in_bytes
 
@@ -68,7 +68,7 @@ def test_hard_input_is_solved_or_its_status_says_so(case, backend, kind, loss):
     X, scale = (X, 1.0) if kind == "floats" else (in_bytes(X), 1 / 255)
     solution = solve(X, y, rates, backend=backend, loss=loss, scale=scale, **options)
     if backend == "numpy" and case not in UNRESOLVED:
-        assert all(status is Status.CONVERGED for status in solution.status.ravel())
+        assert all(status.reached for status in solution.status.ravel())
 
 
 def test_features_that_tell_nothing_leave_the_shares_of_the_classes():
@@ -123,7 +123,7 @@ def test_more_rows_than_are_drawn_for_the_metric(backend, monkeypatch):
     monkeypatch.setattr(precondition, "SAMPLED_ROWS", 48)
     for values, scale in ((X, 1.0), (in_bytes(X), 1 / 255)):
         solution = solve(values, Y, RATES[1:], backend=backend, scale=scale)
-        assert all(status is Status.CONVERGED for status in solution.status)
+        assert all(status.reached for status in solution.status)
 
 
 @pytest.mark.filterwarnings("error")
@@ -134,8 +134,8 @@ def test_folds_of_which_the_metric_sees_every_kth_row_or_none(backend, monkeypat
     n, k = len(Y), len(Y) // 40
     folds = np.arange(n) % k == np.arange(k)[:, None]
     folds = np.vstack([folds, np.isin(np.arange(n), [0, 1])])
-    solution = fit_path(X, Y, 1.0, backend=backend, folds=folds)
-    assert (solution.status == Status.CONVERGED).all()
+    solution = fit_path(X, Y, 1.0, tol=1e-4, backend=backend, folds=folds)
+    assert all(status.reached for status in solution.status.ravel())
     check(solution, X, Y, 1.0, tol=1e-4, folds=folds)
 
 
@@ -147,7 +147,7 @@ def test_classes_that_share_a_block(backend, leading, monkeypatch):
     monkeypatch.setattr(precondition, "LEADING", leading)
     for loss in ("multinomial", "ovr"):
         solution = solve(X, Y, RATES[1:], backend=backend, loss=loss)
-        assert all(status is Status.CONVERGED for status in solution.status)
+        assert all(status.reached for status in solution.status)
 
 
 @pytest.mark.parametrize("fit_intercept", [True, False])
@@ -160,7 +160,7 @@ def test_few_leading_eigenvectors_of_few_rows(backend, fit_intercept, monkeypatc
     for values, scale in ((FEW, 1.0), (in_bytes(FEW), 1 / 255)):
         options = {"backend": backend, "scale": scale, "fit_intercept": fit_intercept}
         solution = solve(values, FEW_Y, [1e-2, 1.0], **options)
-        assert all(status is Status.CONVERGED for status in solution.status)
+        assert all(status.reached for status in solution.status)
 
 
 def changed(array: np.ndarray, value) -> np.ndarray:
@@ -173,9 +173,10 @@ def changed(array: np.ndarray, value) -> np.ndarray:
 BAD = {
     "rates that are words": ({"l2": ["a"]}, "l2 must be a number or a list of rates, got"),
     "sparse features": ({"X": csr_matrix(X)}, "X is sparse; pass a dense array"),
-    "negative tol": ({"tol": -1.0}, "tol and max_iter must be >= 0, got -1.0"),
-    "tol not a number": ({"tol": float("nan")}, "tol and max_iter must be >= 0, got nan"),
-    "negative max_iter": ({"max_iter": -1}, "tol and max_iter must be >= 0"),
+    "negative tol": ({"tol": -1.0}, "tol must be >= 0, got -1.0"),
+    "tol not a number": ({"tol": float("nan")}, "tol must be >= 0, got nan"),
+    "a gap that is negative": ({"gap": -1.0}, "gap must be >= 0, got -1.0"),
+    "negative max_iter": ({"max_iter": -1}, "max_iter must be >= 0, got -1"),
     "fewer labels than rows": ({"y": Y[:-1]}, "X has 200 samples but y has shape .199,."),
     "labels in a column": ({"y": Y[:, None]}, "y has shape .200, 1.; pass one label a sample"),
     "a negative label": ({"y": changed(Y, -1)}, "integer labels 0..K-1"),
@@ -257,9 +258,9 @@ print(fit_path(X, y, 1.0, scale=1 / 255, backend=sys.argv[1], max_iter=3, tol=1e
 @pytest.mark.parametrize("backend", [name for name in ON_HOST if name != "numpy"])
 def test_mapped_bytes_that_memory_cannot_hold_are_fitted(backend, tmp_path):
     with open(tmp_path / "X.idx", "wb") as file:  # the rows behind the first are a hole in the file: zeros
-        file.write(struct.pack(">HBB2I", 0, 0x08, 2, 1_000_000, 300))
-        file.write(np.random.default_rng(0).integers(0, 256, (5_000, 300), dtype=np.uint8).tobytes())
-        file.truncate(12 + 1_000_000 * 300)
+        file.write(struct.pack(">HBB2I", 0, 0x08, 2, 1_000_000, 600))
+        file.write(np.random.default_rng(0).integers(0, 256, (5_000, 600), dtype=np.uint8).tobytes())
+        file.truncate(12 + 1_000_000 * 600)
     paths = os.pathsep.join([str(Path(__file__).parents[2]), *sys.path])
     done = subprocess.run(
         [sys.executable, "-c", LARGER_THAN_MEMORY, backend],

@@ -14,7 +14,7 @@ import pytest
 from papershell.kernels import write_idx
 
 HEAVY = "numba scipy sklearn matplotlib mlflow torch cupy keras tensorflow azureml pandas requests pooch"
-RATE_FIELDS = {"l2", "C", "loss", "grad_norm", "n_iter", "status", "test_accuracy"}
+RATE_FIELDS = {"l2", "C", "loss", "gap", "grad_norm", "n_iter", "status", "test_accuracy"}
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from papershell.kernels import backends
 from papershell.kernels.logreg import validate
+from papershell.kernels.logreg.certificate import lower_bound
 from papershell.kernels.logreg.coordinates import candidates
 from papershell.kernels.logreg.precondition import metric_bytes
 from papershell.kernels.logreg.products import FloatEngine, Samples
 from papershell.kernels.logreg.ranks import solve_on_ranks
-from papershell.kernels.logreg.solver import Objective, Rows, Solution, minimize
+from papershell.kernels.logreg.solver import Goal, Objective, Rows, Solution, minimize
 
 BATCH_BYTES = 2 << 30  # of metrics that one batch may hold; more problems are solved batch after batch
 SMALL_LOGITS = 300_000  # logits a pass below which plain NumPy is done before Numba is loaded
@@ -33,6 +34,7 @@ class PathSolution:
     grad_norm : (R,) max |gradient| of the mean objective, evaluated in float64.
     n_iter : (R,) accepted steps.
     status : (R,) array of `Status`, whose ``message`` is a sentence.
+    gap : (R,) certified upper bound of (loss - optimum) / loss in float64; infinite if it cannot be proven.
     backend : the name of the back end that ran.
     """
 
@@ -43,6 +45,7 @@ class PathSolution:
     n_iter: np.ndarray
     status: np.ndarray
     backend: str
+    gap: np.ndarray | None = None
 
 
 def fit_path(
@@ -56,7 +59,8 @@ def fit_path(
     sample_weight: np.ndarray | None = None,
     folds: np.ndarray | None = None,
     scale: float | None = None,
-    tol: float = 1e-4,
+    tol: float | None = None,
+    gap: float | None = None,
     max_iter: int = 1000,
     backend: str = "auto",
     warm_start: PathSolution | None = None,
@@ -81,6 +85,9 @@ def fit_path(
     folds : (F, N) masks or weights: row f says which samples fold f trains on.
     scale : factor of X, for example 1/255; the solution refers to ``X * scale``. Default 1.
     tol : bound on max |gradient| of the mean objective, as in scikit-learn.
+    gap : bound on (loss - optimum) / loss, to be proven in float64. If both are given, both must hold; if
+        neither is, ``gap=1e-4``. A rate whose gap cannot be proven (l2 = 0, or a fold without a class) is held
+        to ``tol`` instead, 1e-4 if not given.
     max_iter : accepted steps that a rate may take.
     backend : a name of `available_backends`, or ``"auto"`` for the fastest present at this size.
     warm_start : an earlier solution of the same shape to start from.
@@ -99,7 +106,7 @@ def fit_path(
         The back end is absent; the message gives the reason.
     """
     rates = validate.rates(l2)
-    validate.limits(tol, max_iter)
+    validate.limits(tol, gap, max_iter)
     X = validate.features(X)
     weight = validate.folds(folds, validate.weight(sample_weight, len(X)), len(X))
     unit = weight.max(axis=1)
@@ -117,11 +124,14 @@ def fit_path(
     alone = np.column_stack([np.arange(fold.size), np.ones(fold.size)])
     decade = decades(rates)[rate] if warm_start is None else alone
 
+    provable = (rates[rate] > 0) & every_class_present(samples)[fold]
+    goal = make_goal(samples, fold, ridge, total, provable, tol, gap, max_iter)
+
     def solve(rows: Rows) -> Solution:
         chosen = candidates(samples)
         engine = rows if chosen is samples and isinstance(rows, FloatEngine) else make(chosen)
         with engine.one_blas_thread():
-            return solve_in_batches(engine, rows, start, fold, ridge, total, decade, tol, max_iter, callback)
+            return solve_in_batches(engine, rows, start, fold, ridge, total, decade, goal, callback)
 
     solution = solve_on_ranks(make, samples, solve)
     shape = (rates.size,) if folds is None else (weight.shape[0], rates.size)
@@ -129,7 +139,7 @@ def fit_path(
 
 
 def solve_in_batches(
-    engine: FloatEngine, rows: Rows, theta, fold, ridge, total, decade, tol, max_iter, callback
+    engine: FloatEngine, rows: Rows, theta, fold, ridge, total, decade, goal, callback
 ) -> Solution:
     """Solve as many problems at once as the memory for their metrics allows."""
     size = max(1, BATCH_BYTES // metric_bytes(engine))
@@ -138,9 +148,40 @@ def solve_in_batches(
         who = slice(first, first + size)
         objective = with_heads(engine, rows, fold[who], ridge[who], total[who], decade[who])
         parts.append(
-            minimize(objective, engine.array(theta[who]), tol=tol, max_iter=max_iter, callback=callback)
+            minimize(objective, engine.array(theta[who]), goal=part_of(goal, first, size), callback=callback)
         )
     return Solution.join(parts)
+
+
+def every_class_present(samples: Samples) -> np.ndarray:
+    """Return of each fold (F,) whether every class has some weight in it."""
+    counts = [np.bincount(samples.y, weight, samples.n_classes) for weight in samples.weight]
+    return np.min(counts, axis=1) > 0
+
+
+def make_goal(samples: Samples, fold, ridge, total, provable, tol, gap, max_iter) -> Goal:
+    """Return what decides for each problem that it is done."""
+    gap = 1e-4 if tol is None and gap is None else np.inf if gap is None else gap
+    tols = np.where(provable, np.inf if tol is None else tol, 1e-4 if tol is None else tol)
+
+    def bound(problem: int, theta: np.ndarray) -> float:
+        return total[problem] ** -1 * lower_bound(
+            samples.X, samples.y, samples.weight[fold[problem]], theta, ridge[problem],
+            loss=samples.loss, scale=samples.scale, fit_intercept=samples.fit_intercept,
+        )  # fmt: skip
+
+    return Goal(tols, np.where(provable, gap, np.inf), bound, max_iter)
+
+
+def part_of(goal: Goal, first: int, size: int) -> Goal:
+    """Return the goal of ``size`` problems from ``first`` on."""
+    rows = slice(first, first + size)
+    return replace(
+        goal,
+        tol=goal.tol[rows],
+        gap=goal.gap[rows],
+        lower_bound=lambda m, theta: goal.lower_bound(first + m, theta),
+    )
 
 
 def with_heads(engine: FloatEngine, rows: Rows, fold, ridge, total, decade) -> Objective:
@@ -179,6 +220,7 @@ def pack(
         grad_norm=solution.grad_norm.reshape(shape),
         n_iter=solution.n_iter.reshape(shape),
         status=solution.status.reshape(shape),
+        gap=solution.gap.reshape(shape),
         backend=name,
     )
 

@@ -42,9 +42,17 @@ SHORTEST_STEP = 1e-10
 class Status(Enum):
     """How the iteration of one rate ended; ``message`` says it in a sentence."""
 
-    CONVERGED = "the largest gradient of the mean objective is below tol"
-    MAX_ITER = "max_iter iterations were not enough; raise max_iter or tol, or scale the features"
-    STALLED = "no step lowers the objective any more: the precision of float64 is reached above tol"
+    PROVEN = "the loss is proven to lie within the given gap of its optimum, and tol holds if given"
+    GRADIENT = (
+        "the largest gradient of the mean objective is at most tol; the field gap says what that proves"
+    )
+    MAX_ITER = "max_iter iterations were not enough; raise max_iter, tol or gap"
+    STALLED = "no step lowers the objective any more: the precision of float64 is reached before tol or gap"
+
+    @property
+    def reached(self) -> bool:
+        """Whether everything that was asked for (gap, tol) holds."""
+        return self in (Status.PROVEN, Status.GRADIENT)
 
     @property
     def message(self) -> str:
@@ -99,6 +107,7 @@ class Solution:
     grad_norm: np.ndarray
     n_iter: np.ndarray
     status: np.ndarray
+    gap: np.ndarray
 
     @property
     def left(self) -> int:
@@ -109,7 +118,14 @@ class Solution:
     def empty(shape: tuple[int, ...]) -> Solution:
         """Return room for the solution of problems with theta of ``shape`` (M, K, P + 1)."""
         M = shape[0]
-        return Solution(np.zeros(shape), np.zeros(M), np.zeros(M), np.zeros(M, np.int64), np.empty(M, object))
+        return Solution(
+            np.zeros(shape),
+            np.zeros(M),
+            np.zeros(M),
+            np.zeros(M, np.int64),
+            np.empty(M, object),
+            np.full(M, np.inf),
+        )
 
     @staticmethod
     def join(parts: list[Solution]) -> Solution:
@@ -147,12 +163,35 @@ class State:
                 setattr(self, name, kept)
 
 
+@dataclass
+class Goal:
+    """When M problems are done.
+
+    Attributes
+    ----------
+    tol : (M,) bounds on max |gradient| of each mean objective; infinite if not asked for.
+    gap : (M,) bounds on (loss - optimum) / loss; infinite if not asked for.
+    lower_bound : called as ``lower_bound(problem, theta)``: a proven lower bound of the mean objective.
+    max_iter : accepted steps a problem may take.
+    """
+
+    tol: np.ndarray
+    gap: np.ndarray
+    lower_bound: Callable[[int, np.ndarray], float]
+    max_iter: int
+
+    def of(self, who: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return tol and gap of the problems ``who``; a leader, whose number is M or more, is never done."""
+        M = self.tol.size
+        inside = np.minimum(who, M - 1)
+        return np.where(who < M, self.tol[inside], -1.0), self.gap[inside]
+
+
 def minimize(
     objective: Objective,
     theta: Array,
     *,
-    tol: float,
-    max_iter: int,
+    goal: Goal,
     callback: Callable[[int, int, float], object] | None = None,
 ) -> Solution:
     """Minimize M objectives at once.
@@ -161,8 +200,7 @@ def minimize(
     ----------
     objective : the M problems.
     theta : (M, K, P + 1) float64 on the engine's device, where to start.
-    tol : bound on max |gradient| of each mean objective.
-    max_iter : accepted steps a problem may take.
+    goal : when they are done.
     callback : called after every pass, on a device after every few, as
         ``callback(passes, problems left, largest gradient)``.
 
@@ -176,7 +214,7 @@ def minimize(
     passes, refresh_at = 1, FIRST_REFRESH
     while True:
         if (passes - 1) % engine.look_every == 0:
-            norm = settle(objective, state, solution, tol, max_iter)
+            norm = settle(objective, state, solution, goal)
             if not norm.size:
                 return solution
             if callback is not None:
@@ -187,7 +225,7 @@ def minimize(
             state.metric = metric_at(engine, state.metric.basis, state.theta, fold, ridge)
             part(objective, state, state.who >= objective.head.size)
             aim(engine, state, state.n_iter >= 0)
-        advance(objective, state, max_iter)
+        advance(objective, state, goal.max_iter)
         passes += 1
 
 
@@ -296,7 +334,7 @@ def aim(engine: FloatEngine, state: State, which: Array) -> None:
     state.slope = xp.where(which, dot(xp, state.gradient, state.direction), state.slope)
 
 
-def settle(objective: Objective, state: State, solution: Solution, tol: float, max_iter: int) -> np.ndarray:
+def settle(objective: Objective, state: State, solution: Solution, goal: Goal) -> np.ndarray:
     """Raise the grade of problems that need it; move those that are done into ``solution``, aim the others anew.
 
     Returns the largest gradients of those that are left.
@@ -304,25 +342,36 @@ def settle(objective: Objective, state: State, solution: Solution, tol: float, m
     engine, last = objective.engine, len(objective.engine.grades) - 1
     seen = engine.xp.stack([grad_norm(engine, state.gradient), state.step, state.n_iter])
     norm, step, n_iter = engine.to_host(seen)
-    stalled, spent = step < SHORTEST_STEP, n_iter >= max_iter
+    stalled, spent = step < SHORTEST_STEP, n_iter >= goal.max_iter
     floor = np.array([grade.floor for grade in engine.grades])[state.grade]
-    finished = (norm <= tol) | spent
+    tol, gap = goal.of(state.who)
+    near = (norm <= tol) & (expected_gap(objective, state) <= gap)
+    finished = near | spent
     ripe = finished | stalled | (norm <= floor)
     heads = ripe & (state.who >= objective.head.size)
     if heads.any():
         part(objective, state, heads)
         aim(engine, state, engine.array(np.arange(state.who.size) >= np.count_nonzero(~heads)))
-        return settle(objective, state, solution, tol, max_iter)
+        return settle(objective, state, solution, goal)
     rising = np.flatnonzero(ripe & (state.grade < last))
     if rising.size:
         state.grade[rising] = np.where(finished[rising], last, state.grade[rising] + 1)
         look_again(objective, state, rising)
         norm[rising] = engine.to_host(grad_norm(engine, state.gradient))[rising]
         stalled[rising] = False
-    done = np.flatnonzero(((norm <= tol) | spent | stalled) & (state.grade == last))
-    for a in done:
-        ending = Status.CONVERGED if norm[a] <= tol else Status.MAX_ITER if spent[a] else Status.STALLED
-        solution.status[state.who[a]] = ending
+        near = (norm <= tol) & (expected_gap(objective, state) <= gap)
+    ended: list[int] = []
+    for a in np.flatnonzero((near | spent | stalled) & (state.grade == last)):
+        proven = certified_gap(engine, state, goal, a)
+        reached = norm[a] <= tol[a] and proven <= gap[a]
+        if reached or spent[a] or stalled[a]:
+            ending = Status.PROVEN if np.isfinite(gap[a]) else Status.GRADIENT
+            solution.status[state.who[a]] = (
+                ending if reached else (Status.MAX_ITER if spent[a] else Status.STALLED)
+            )
+            solution.gap[state.who[a]] = proven
+            ended.append(a)
+    done = np.array(ended, np.int64)
     left, anew = np.setdiff1d(np.arange(state.who.size), done), np.zeros(state.who.size, bool)
     anew[rising] = True
     if done.size:
@@ -334,6 +383,24 @@ def settle(objective: Objective, state: State, solution: Solution, tol: float, m
     if anew[left].any():
         aim(engine, state, engine.array(anew[left]))
     return norm[left]
+
+
+def expected_gap(objective: Objective, state: State) -> np.ndarray:
+    """Estimate (A,) what can be proven at the present points, from the gradients by centred features."""
+    engine, xp = objective.engine, objective.engine.xp
+    mean, ridge = state.metric.basis.mean, objective.ridge[engine.constant(state.who)]
+    P, gradient = mean.shape[0], state.gradient
+    features = gradient[..., :P] - gradient[..., P:] * mean if gradient.shape[-1] > P else gradient
+    squares = xp.sum(features**2, axis=1) / xp.clip(ridge[:, :P], 1e-300, None)
+    return engine.to_host(0.5 * xp.sum(squares, axis=1) / xp.clip(xp.abs(state.value), 1e-300, None))
+
+
+def certified_gap(engine: FloatEngine, state: State, goal: Goal, a: int) -> float:
+    """Return a proven bound of (value - optimum) / value of the problem at ``a`` of the batch."""
+    at = engine.constant(np.array([a]))
+    value = float(engine.to_host(state.value[at])[0])
+    lower = goal.lower_bound(int(state.who[a]), engine.to_host(state.theta[at])[0])
+    return max(value - lower, 0.0) / value if value > 0.0 else 0.0
 
 
 def look_again(objective: Objective, state: State, index: np.ndarray) -> None:

@@ -117,7 +117,8 @@ def loss(loss: str) -> str:
     return loss
 
 
-def limits(tol: float, max_iter: int) -> None:
-    """Raise ValueError where the iteration could not know when to end."""
-    if not tol >= 0 or not max_iter >= 0:
-        raise ValueError(f"tol and max_iter must be >= 0, got {tol!r} and {max_iter!r}")
+def limits(tol: float | None, gap: float | None, max_iter: int) -> None:
+    """Raise ValueError if the iteration could not know when to end."""
+    for name, value in (("tol", tol), ("gap", gap), ("max_iter", max_iter)):
+        if value is not None and not value >= 0:
+            raise ValueError(f"{name} must be >= 0, got {value!r}; give a number such as 1e-4, or 1000 steps")

@@ -10,10 +10,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from papershell.kernels.files import replacing
 from papershell.orchestration.azure import images, sizes, snapshot
 from papershell.orchestration.azure.job import DATASET_PREFIX, TrainJob
 from papershell.orchestration.errors import OrchestrationError
-from papershell.trainers.output_files import write_atomic
 
 _SCHEMAS = "https://azuremlschemas.azureedge.net/latest"
 _INPUT = "data"
@@ -56,7 +56,7 @@ def export(job: TrainJob, target: Path) -> list[Path]:
     for path, document in documents.items():
         files[path] = yaml.safe_dump(document, sort_keys=False, width=120).encode()
     for path, content in files.items():
-        with write_atomic(path) as file:
+        with replacing(path, parents=True) as file:
             file.write(content)
     return list(documents)
 

@@ -25,12 +25,12 @@ def predict(
     ] = False,
 ) -> None:
     """Write the predicted label of every image to a CSV file."""
+    from papershell.kernels.files import replacing
     from papershell.trainers.datasets import read_images, read_labels
-    from papershell.trainers.output_files import write_atomic
 
     pixels = read_images(images)
     predicted = _predict(model, pixels, trust_pickle)
-    with write_atomic(out) as file:
+    with replacing(out, parents=True) as file:
         file.write(b"image,label\n")
         file.writelines(f"{index},{label}\n".encode() for index, label in enumerate(predicted))
     print(f"wrote {len(predicted):,} predictions to {out}")

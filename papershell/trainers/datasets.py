@@ -169,9 +169,13 @@ def load_dataset(source: str | Path) -> Dataset:
     return read_folder(resolve(source), name=Path(source).resolve().name)
 
 
-def resolve(source: str | Path) -> Path:
-    """Return the folder of the data set ``source``, written or downloaded first where need be."""
-    return SOURCES[str(source)]() if str(source) in SOURCES else Path(source)
+def resolve(source: str | Path, *, download: bool = True) -> Path:
+    """Return the folder of the data set ``source``; ``digits`` is written first.
+
+    ``download`` says whether to fetch ``mnist`` or ``cifar10`` if it is not there; without, the folder that it
+    would be fetched into is returned.
+    """
+    return SOURCES[str(source)](download) if str(source) in SOURCES else Path(source)
 
 
 def check_digests(source: str, folder: Path) -> dict[Path, bool | None]:
@@ -337,28 +341,30 @@ def _read_part(images: Path, labels: Path) -> tuple[np.ndarray, np.ndarray, tupl
     return X.reshape(len(X), -1), read_labels(labels, len(X)), X.shape[1:]
 
 
-def _mnist_folder() -> Path:
-    """Where MNIST lies in or below the data folder, downloaded if need be."""
+def _mnist_folder(download: bool) -> Path:
+    """Where MNIST lies in or below the data folder."""
     own = data_folder() / "mnist"
     folder = own if own.is_dir() else data_folder()
     try:
         find_idx_files(folder)
     except MissingFilesError:
-        fetch("mnist", own)
+        if download:
+            fetch("mnist", own)
         return own
     return folder
 
 
-def _cifar10_folder() -> Path:
-    """Where CIFAR-10 lies in or below the data folder, downloaded and unpacked if need be."""
+def _cifar10_folder(download: bool) -> Path:
+    """Where CIFAR-10 lies in or below the data folder; a download is unpacked."""
     own = data_folder() / "cifar10"
     if not (files := cifar10.find_files(own if own.is_dir() else data_folder())):
-        cifar10.unpack(fetch("cifar10", own)[0])
+        if download:
+            cifar10.unpack(fetch("cifar10", own)[0])
         return own
     return files[1].parent
 
 
-def _digits_folder() -> Path:
+def _digits_folder(download: bool) -> Path:
     """scikit-learn's 1,797 digits as IDX files in the cache, written on first use.
 
     Pixels 0-16 become bytes as round(v * 255 / 16), so that scaling by 1/255 gives v / 16 to within
@@ -381,7 +387,7 @@ def _digits_folder() -> Path:
     return folder
 
 
-SOURCES: Mapping[str, Callable[[], Path]] = {
+SOURCES: Mapping[str, Callable[[bool], Path]] = {
     "digits": _digits_folder,
     "mnist": _mnist_folder,
     "cifar10": _cifar10_folder,

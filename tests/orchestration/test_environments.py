@@ -13,7 +13,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from papershell.orchestration.azure import conda_file, images, sizes, snapshot
+from papershell.orchestration.azure import conda_file, images, pins, sizes, snapshot
 
 ROOT = snapshot.source_root()
 FILES = sorted(ROOT.glob("environment-*.yml"))
@@ -29,14 +29,14 @@ ALLOWED = {
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_no_pins_of_ours_conflict(path):
-    assert list(conda_file.conflicts(conda_file.read_conda_file(path))) == []
+    assert list(pins.conflicts(conda_file.read_conda_file(path))) == []
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_every_pin_leaves_room_in_the_compatibility_table(path):
     for pin in conda_file.read_conda_file(path).pins:
         allowed = SpecifierSet(ALLOWED.get(pin.name, ""))
-        assert conda_file.satisfiable(pin.versions & allowed), pin
+        assert pins.satisfiable(pin.versions & allowed), pin
 
 
 def test_the_gpu_file_has_what_was_asked_for_by_name():
@@ -72,7 +72,7 @@ def test_a_job_finds_everything_that_kernels_and_trainers_need(name, extras, con
         conda_name = {"matplotlib": "matplotlib-base", **conda_names}.get(package, package)
         versions = file.versions(conda_name)
         assert versions is not None, f"{name} lacks {conda_name}"
-        assert conda_file.satisfiable(versions & needed.specifier), conda_name
+        assert pins.satisfiable(versions & needed.specifier), conda_name
 
 
 def test_the_files_say_what_no_solver_has_confirmed():
@@ -92,7 +92,7 @@ def test_the_files_say_what_no_solver_has_confirmed():
 def test_satisfiable_agrees_with_trying_every_version(parts):
     versions = SpecifierSet(",".join(operator + version for operator, version in parts))
     grid = [f"{a}.{b}.{c}.{d}" for a in range(4) for b in range(4) for c in range(5) for d in range(2)]
-    assert conda_file.satisfiable(versions) == any(versions.contains(v) for v in grid)
+    assert pins.satisfiable(versions) == any(versions.contains(v) for v in grid)
 
 
 @given(st.text(max_size=80))
@@ -104,7 +104,7 @@ def test_any_text_is_an_environment_or_one_sentence(text):
         path = Path(folder) / "e.yml"
         path.write_text("dependencies:\n  - " + text, encoding="utf-8")
         try:
-            list(conda_file.conflicts(conda_file.read_conda_file(path)))
+            list(pins.conflicts(conda_file.read_conda_file(path)))
         except conda_file.CondaFileError as error:
             assert "\n" not in str(error)
 
@@ -146,6 +146,6 @@ def test_the_image_chosen_for_a_gpu_has_code_for_it(size):
 
 
 def test_version_literals_of_the_rules_are_versions():
-    for rule in conda_file.RULES:
+    for rule in pins.RULES:
         for specifier in SpecifierSet(rule.needs):
             Version(specifier.version.removesuffix(".*"))

@@ -41,7 +41,9 @@ def test_the_loader_of_version_2_accepts_the_job(data, tmp_path):
         time_limit_min=3,
     )
     paths = export(job, tmp_path / "out" / "job.yml")
-    assert [path.name for path in paths] == ["job.yml", "job.environment.yml", "job.data.yml"]
+    assert [path.name for path in paths] == [
+        "job.yml", "job.environment.yml", "job.data.yml", "job.image", "job.code"
+    ]  # fmt: skip
     loaded = load_job(str(paths[0]))
     assert shlex.split(loaded.command) == [
         "python", "-m", "papershell.trainers.torch_cifar10", "--data-folder", "${{inputs.data}}", "--note", "a 'b'"
@@ -59,7 +61,7 @@ def test_the_loader_of_version_2_accepts_the_job(data, tmp_path):
 def test_the_loaders_of_version_2_accept_the_assets(data, tmp_path):
     from azure.ai.ml import load_data, load_environment
 
-    _, environment, asset = export(gpu_job(data), tmp_path / "job.yml")
+    _, environment, asset, *_ = export(gpu_job(data), tmp_path / "job.yml")
     loaded = load_environment(str(environment))
     folder = tmp_path / loaded.build.path
     assert loaded.name == "environment-gpu"
@@ -79,7 +81,7 @@ def test_a_cpu_job_on_a_registered_asset(tmp_path):
         ("--regularization", "0.8"), data="dataset:mnist-dataset",
     )  # fmt: skip
     paths = export(job, tmp_path / "job.yml")
-    assert [path.name for path in paths] == ["job.yml", "job.environment.yml"]
+    assert [path.name for path in paths] == ["job.yml", "job.environment.yml", "job.image", "job.code"]
     loaded = load_job(str(paths[0]))
     assert loaded.inputs["data"].path == "mnist-dataset@latest" and loaded.distribution is None
     assert "CUDA" not in (tmp_path / "job.image" / "Dockerfile").read_text()

@@ -31,6 +31,7 @@ def models_of(workspace: str | None) -> Any:
 
 
 def _records(workspace: str) -> Any:
-    from papershell.orchestration import azure
+    from papershell.orchestration.azure.workspace_records import WorkspaceRecords
+    from papershell.orchestration.workspaces import open_workspace
 
-    return azure.WorkspaceRecords(azure.open_workspace(workspace))
+    return WorkspaceRecords(open_workspace(workspace))

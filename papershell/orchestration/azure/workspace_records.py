@@ -1,4 +1,4 @@
-"""The records of a workspace, in the form that this machine's own have."""
+"""A workspace's runs and models, in the form that this machine's own have."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from papershell.orchestration.azure.run_handle import RunHandle, asking
+from papershell.orchestration.azure.run_handle import find_run
+from papershell.orchestration.azure.sdk import asking
 from papershell.trainers.recording import MODEL_FOLDER, ModelVersion, RunRecord
 from papershell.trainers.registry import receive
 
@@ -17,22 +18,8 @@ if TYPE_CHECKING:
 _NOT_PARAMETERS = ("job", "trainer")
 
 
-def find_run(workspace: Workspace, run_id: str) -> RunHandle:
-    """Return a run of the workspace by its id.
-
-    Raises
-    ------
-    OrchestrationError
-        There is none.
-    """
-    from azureml.core import Run
-
-    with asking(f"find run {run_id}"):
-        return RunHandle(Run.get(workspace, run_id))
-
-
 class WorkspaceRecords:
-    """The runs and models of a workspace, by the functions of `papershell.trainers.run_history` and `.registry`."""
+    """Runs and models of a workspace, by the functions of `papershell.trainers.run_history` and `.registry`."""
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
@@ -48,9 +35,9 @@ class WorkspaceRecords:
             return [_record(run) for run in found[:limit]]
 
     def get_run(self, run_id: str) -> RunRecord:
-        """Return one run with its files, by its whole id."""
+        """Return one run with its files; any unambiguous beginning of its id suffices."""
         handle = find_run(self._workspace, run_id)
-        with asking(f"read run {run_id}"):
+        with asking(f"read run {handle.id}"):
             return _record(handle.run, files=handle.files())
 
     def list_models(self) -> list[ModelVersion]:
@@ -82,34 +69,23 @@ class WorkspaceRecords:
 
 
 def _created(run: Run) -> str:
-    """Return when a run was made; the SDK keeps it in a private field only."""
+    """Return the time when a run was made; the SDK keeps it in a private field only."""
     return str(run._run_dto["created_utc"])
 
 
 def _record(run: Run, files: Sequence[str] = ()) -> RunRecord:
-    tags = {k: str(v) for k, v in run.get_tags().items() if k not in _NOT_PARAMETERS}
-    started = datetime.fromisoformat(_created(run)).astimezone()
+    tags = run.get_tags()
+    newest = {name: v[-1] if isinstance(v, list) and v else v for name, v in run.get_metrics().items()}
     return RunRecord(
         id=run.id,
-        name=run.get_tags().get("trainer") or run.display_name or "",
+        name=tags.get("trainer") or run.display_name or "",
         experiment=run.experiment.name,
         status=run.get_status(),
-        started=started,
-        params=tags,
-        metrics={name: _last(value) for name, value in run.get_metrics().items() if _is_number(value)},
+        started=datetime.fromisoformat(_created(run)).astimezone(),
+        params={name: str(value) for name, value in tags.items() if name not in _NOT_PARAMETERS},
+        metrics={name: float(value) for name, value in newest.items() if isinstance(value, (int, float))},
         files=files,
     )
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) or (
-        isinstance(value, list) and bool(value) and isinstance(value[-1], (int, float))
-    )
-
-
-def _last(value: Any) -> float:
-    """Return a metric's newest value: the SDK gives a list where it was logged repeatedly."""
-    return float(value[-1] if isinstance(value, list) else value)
 
 
 def _model(model: Any) -> ModelVersion:

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
         map_idx,
         normalize,
         read_idx,
-        read_normalized,
         rows_over_ranks,
         write_idx,
     )
@@ -40,7 +39,6 @@ __all__ = [
     "map_idx",
     "normalize",
     "read_idx",
-    "read_normalized",
     "rows_over_ranks",
     "write_idx",
 ]

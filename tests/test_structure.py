@@ -1,4 +1,4 @@
-"""The repository as a whole: its links, its imports, and no trace of the machine it was written on."""
+"""The repository as a whole: links, imports, length of the README, no trace of the machine it was written on."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ LINKS = (
     *("kernels", "trainers", "orchestration", "benchmarks"),
     *("environment-cpu.yml", "environment-gpu.yml"),
 )
+MOST_README_LINES = 150
 # A developer's folders; written apart so that this file does not hold them.
 PRIVATE_PATH = re.compile(
     r"(?<![\w.])/(?:" + "|".join(("home", "root", "Users", "work", "workspace")) + r")/\w"
@@ -46,8 +47,19 @@ def test_nothing_imports_through_a_link() -> None:
             assert not through.search(path.read_text()), path
 
 
+@pytest.mark.parametrize("name", ["Makefile", ".ci/run", ".github/workflows/nightly.yml"])
+def test_no_command_reaches_through_a_link(name: str) -> None:
+    """Git adds no file through a link, and a checkout may have none."""
+    through = re.compile(rf"(?<![\w/.-])(?:{'|'.join(LINKS)})/")
+    assert not through.search((ROOT / name).read_text())
+
+
 def test_no_file_names_a_folder_of_the_machine_it_was_written_on() -> None:
     for path in tracked():
         if path.is_file() and path.suffix != ".png":
             found = PRIVATE_PATH.search(path.read_text(errors="replace"))
             assert not found, f"{path}: {found.group()}"
+
+
+def test_the_readme_stays_short() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= MOST_README_LINES

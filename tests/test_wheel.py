@@ -159,7 +159,7 @@ def test_every_documented_command_works_from_an_empty_folder(
         asks_for(extra, programs, empty, *arguments)
 
     install("azure")
-    assert "nothing stands against this job" in papershell_(
+    assert "preflight found no errors" in papershell_(
         "preflight", "logreg", "--data", "digits", "--vm-size", "STANDARD_D2s_v5"
     )
     request = papershell_("submit", "logreg", "--data", "digits", "--vm-size", "STANDARD_D2s_v5", "--dry-run")

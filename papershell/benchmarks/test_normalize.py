@@ -1,9 +1,10 @@
 """Bytes to normalized numbers: MNIST whole, which no cache holds, and a thousand images, which one does.
 
-Expected beforehand: all is bound by memory, so the time follows the bytes written, and ``out=`` wins twice
-what allocating costs, where the kernel must clear each page first. Stores past the caches spare the read
-of every line that is overwritten. Bytes count once read (1 a pixel) and once written (4 or 8), of which the
-copy that is the ceiling has as many reads as writes: with fewer reads its rate can be surpassed.
+Expected beforehand: all is bound by memory, so the time follows the bytes written, and ``out=`` saves the cost of
+allocating, for which the kernel must clear each page first. Stores past the caches, which spare the read of every line
+that is overwritten, won twice only into an ``out=`` that was written before, and were removed. Bytes count once read
+(1 a pixel) and once written (4 or 8), of which the copy that is the ceiling has as many reads as writes: with fewer
+reads its rate can be surpassed.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Shape letters, the same everywhere: N samples, P features, K classes, R rates, F
 """
 
 from papershell.kernels.backends import BackendError, available_backends
-from papershell.kernels.idx import IdxError, map_idx, read_idx, read_normalized, write_idx
+from papershell.kernels.idx import IdxError, map_idx, read_idx, write_idx
 from papershell.kernels.logreg import PathSolution, Status, fit_path, rows_over_ranks
 from papershell.kernels.normalize import normalize
 
@@ -18,7 +18,6 @@ __all__ = [
     "map_idx",
     "normalize",
     "read_idx",
-    "read_normalized",
     "rows_over_ranks",
     "write_idx",
 ]

@@ -1,7 +1,8 @@
-"""The command ``papershell``: what exists, how errors look, and nothing else.
+"""The command ``papershell``: its subcommands, and one sentence for each error.
 
 Every group of subcommands is a module of `papershell.orchestration.commands` with a function ``register(app)``;
-adding one is a line in `GROUPS`. Such a module imports typer only, and what a subcommand needs when it runs.
+a new module is one more word in `GROUPS`. Such a module imports typer only; what a subcommand needs, it imports
+when it runs.
 """
 
 from __future__ import annotations
@@ -11,25 +12,42 @@ import importlib
 import re
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import takewhile
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 import papershell
 
-GROUPS = ("sweep", "train", "predict", "data", "runs", "models", "azure", "backends", "bench")
+GROUPS = (
+    "sweep", "train", "predict", "data", "runs", "models", "submit", "cluster", "workspace", "backends", "bench"
+)  # fmt: skip
 
 # Loading MLflow and scikit-learn makes some 300,000 objects that stay; Python's default, a collection
 # every 700, spends a second on finding no garbage among them.
 COLLECT_AFTER_OBJECTS = 100_000
 SWALLOWS_VALUES = "--regularization"
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 _NUMBER = re.compile(r"[-+]?[.\d][-+.:\deE]*")
+
+
+class _Interrupted(Exception):
+    """Ctrl-C, under a name that typer does not handle itself."""
+
+
+class _Root(TyperGroup):
+    def invoke(self, context: Any) -> Any:
+        try:
+            return super().invoke(context)
+        except KeyboardInterrupt as stop:
+            raise _Interrupted(str(stop)) from stop
+
 
 app = typer.Typer(
     name="papershell",
-    help="Train image classifiers: a fast compute core under a thin shell.",
+    cls=_Root,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -57,36 +75,64 @@ for _group in GROUPS:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command; exit with 0 (done), 1 (failed) or 2 (wrong use).
+    """Run the command; exit with 0 (done), 1 (failed), 2 (wrong use) or 130 (interrupted).
 
-    An error is one sentence on stderr; ``--debug``, anywhere on the line, adds the traceback.
+    An error is one sentence on stderr; ``--debug``, anywhere on the line, adds the traceback. A command that
+    leaves more than whole files behind an interrupt says so in the KeyboardInterrupt that it raises again.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments
     gc.set_threshold(COLLECT_AFTER_OBJECTS)
     try:
         app(_join_values([word for word in arguments if word != "--debug"]))
-    except KeyboardInterrupt:
-        sys.exit("interrupted")
+    except (KeyboardInterrupt, _Interrupted) as stop:
+        print(f"interrupted: {str(stop) or 'files that were written are whole'}", file=sys.stderr)
+        sys.exit(INTERRUPTED)
     except Exception as error:
         if debug:
             traceback.print_exc()
-        known = isinstance(error, (ValueError, OSError, RuntimeError))
-        hint = "" if known or debug else f" (unexpected {type(error).__name__}; --debug shows where)"
-        print(f"error: {_sentence(error)}{hint}", file=sys.stderr)
+        print(f"error: {_sentence(error, debug)}", file=sys.stderr)
         sys.exit(1)
     finally:
-        gc.freeze()  # nor is anything gained from collecting what the end of the process frees
+        gc.freeze()  # the end of the process frees these objects anyway; a collection would only take time
 
 
-def _sentence(error: Exception) -> str:
-    """The system's own errors come with a number that helps nobody."""
-    named = isinstance(error, OSError) and error.strerror and error.filename
-    return f"{error.filename}: {error.strerror}" if named else str(error)  # type: ignore[attr-defined]
+def _sentence(error: Exception, debug: bool) -> str:
+    """Return what is wrong and what to do; a missing extra counts more than what its absence led to."""
+    for cause in _causes(error):
+        if isinstance(cause, ModuleNotFoundError) and (extra := extra_with(cause.name or "")):
+            return f"{cause.name} is not installed; pip install 'papershell[{extra}]' adds it"
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.filename}: {error.strerror}"  # without the system's number
+    known = isinstance(error, (ValueError, OSError, RuntimeError)) or debug
+    return f"{error}" + ("" if known else f" (unexpected {type(error).__name__}; --debug shows where)")
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__
+
+
+def extra_with(module: str) -> str | None:
+    """Return papershell's extra that installs a module, from the distribution's own metadata; None if none does.
+
+    A distribution has its module's name, with ``py`` before it or more words behind it: yaml is in PyYAML,
+    azureml in azureml-core, tensorflow in tensorflow-cpu.
+    """
+    from importlib import metadata
+
+    name = re.escape(module.partition(".")[0].replace("_", "-"))
+    requirement = re.compile(rf"(py)?{name}(-[\w.-]+)?(?![\w.-]).*extra == .(?!test)(\w+)", re.IGNORECASE)
+    try:
+        lines = metadata.requires("papershell") or []
+    except metadata.PackageNotFoundError:  # a source tree that was never installed
+        return None
+    return next((found[3] for line in lines if (found := requirement.match(line))), None)
 
 
 def _join_values(arguments: list[str]) -> list[str]:
-    """Make one value of the numbers after ``--regularization``: an option takes a fixed number of them."""
+    """Make one value of the numbers after ``--regularization``: an option takes a fixed number of values."""
     joined: list[str] = []
     rest = iter(arguments)
     for word in rest:

@@ -16,15 +16,17 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
 
 from papershell.kernels import read_idx, write_idx
-from papershell.trainers import cifar10
+from papershell.trainers import SEED, cifar10
 from papershell.trainers.download import fetch_file
 
 
@@ -57,6 +59,39 @@ class Dataset:
     y_test: np.ndarray
     image_shape: tuple[int, ...]
     classes: np.ndarray
+
+    def pictures(self) -> np.ndarray:
+        """The training images as one draws them: (N, height, width) or (N, height, width, 3)."""
+        images = self.X_train.reshape(-1, *self.image_shape)
+        return np.moveaxis(images, 1, 3) if images.ndim == 4 and images.shape[1] == 3 else images
+
+    @property
+    def fingerprint(self) -> str:
+        """CRC-32 of all pixels and labels, in hexadecimal: it tells data sets apart, whatever they are called."""
+        arrays = (self.X_train, self.y_train.astype("<i8"), self.X_test, self.y_test.astype("<i8"))
+        return f"{reduce(lambda crc, a: zlib.crc32(np.ascontiguousarray(a).data, crc), arrays, 0):08x}"
+
+    @property
+    def title(self) -> str:
+        """The name by which models made from it are registered: letters, digits, ``_``, ``-`` and dots.
+
+        ``digits``, ``mnist`` and ``cifar10`` stand for those sets alone, wherever they lie; other data have the
+        name of their folder, with the fingerprint behind it if one of those sets has that name.
+        """
+        if known := "cifar10" if _is_cifar10(self) else KNOWN.get(self.fingerprint):
+            return known
+        name = re.sub(r"[^\w.-]+", "-", self.name, flags=re.ASCII).strip("-.") or "data"
+        return f"{name}-{self.fingerprint}" if name in SOURCES else name
+
+
+KNOWN = {"57736647": "digits", "3528fddb": "mnist"}  # by fingerprint
+
+
+def _is_cifar10(data: Dataset) -> bool:
+    """By shape and counts: its images come in several orders and encodings."""
+    if data.image_shape != cifar10.IMAGE_SHAPE:
+        return False
+    return [np.bincount(y).tolist() for y in (data.y_train, data.y_test)] == [[5000] * 10, [1000] * 10]
 
 
 @dataclass(frozen=True)
@@ -134,9 +169,13 @@ def load_dataset(source: str | Path) -> Dataset:
     return read_folder(resolve(source), name=Path(source).resolve().name)
 
 
-def resolve(source: str | Path) -> Path:
-    """Return the folder of the data set ``source``, written or downloaded first where need be."""
-    return SOURCES[str(source)]() if str(source) in SOURCES else Path(source)
+def resolve(source: str | Path, *, download: bool = True) -> Path:
+    """Return the folder of the data set ``source``; ``digits`` is written first.
+
+    ``download`` says whether to fetch ``mnist`` or ``cifar10`` if it is not there; without, the folder that it
+    would be fetched into is returned.
+    """
+    return SOURCES[str(source)](download) if str(source) in SOURCES else Path(source)
 
 
 def check_digests(source: str, folder: Path) -> dict[Path, bool | None]:
@@ -302,28 +341,30 @@ def _read_part(images: Path, labels: Path) -> tuple[np.ndarray, np.ndarray, tupl
     return X.reshape(len(X), -1), read_labels(labels, len(X)), X.shape[1:]
 
 
-def _mnist_folder() -> Path:
-    """Where MNIST lies in or below the data folder, downloaded if need be."""
+def _mnist_folder(download: bool) -> Path:
+    """Where MNIST lies in or below the data folder."""
     own = data_folder() / "mnist"
     folder = own if own.is_dir() else data_folder()
     try:
         find_idx_files(folder)
     except MissingFilesError:
-        fetch("mnist", own)
+        if download:
+            fetch("mnist", own)
         return own
     return folder
 
 
-def _cifar10_folder() -> Path:
-    """Where CIFAR-10 lies in or below the data folder, downloaded and unpacked if need be."""
+def _cifar10_folder(download: bool) -> Path:
+    """Where CIFAR-10 lies in or below the data folder; a download is unpacked."""
     own = data_folder() / "cifar10"
     if not (files := cifar10.find_files(own if own.is_dir() else data_folder())):
-        cifar10.unpack(fetch("cifar10", own)[0])
+        if download:
+            cifar10.unpack(fetch("cifar10", own)[0])
         return own
     return files[1].parent
 
 
-def _digits_folder() -> Path:
+def _digits_folder(download: bool) -> Path:
     """scikit-learn's 1,797 digits as IDX files in the cache, written on first use.
 
     Pixels 0-16 become bytes as round(v * 255 / 16), so that scaling by 1/255 gives v / 16 to within
@@ -335,7 +376,7 @@ def _digits_folder() -> Path:
         from sklearn.datasets import load_digits
 
         digits = load_digits()
-        order = np.random.default_rng(42).permutation(len(digits.target))
+        order = np.random.default_rng(SEED).permutation(len(digits.target))
         images = np.round(digits.images * (255 / 16)).astype(np.uint8)[order]
         labels = digits.target.astype(np.uint8)[order]
         n_train = len(labels) * 4 // 5
@@ -346,7 +387,7 @@ def _digits_folder() -> Path:
     return folder
 
 
-SOURCES: Mapping[str, Callable[[], Path]] = {
+SOURCES: Mapping[str, Callable[[bool], Path]] = {
     "digits": _digits_folder,
     "mnist": _mnist_folder,
     "cifar10": _cifar10_folder,

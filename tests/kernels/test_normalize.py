@@ -26,6 +26,8 @@ CONSTANTS = [
     (1 / 255, 0.5, 0.5),
     (2 / 255, 1.0, 1.0),
     (-1.0, 127.5, 73.9),
+    (1.0, 0.0, 1.0),
+    (1.0, 3.0, 1.0),
 ]
 ALL_BYTES = np.arange(256, dtype=np.uint8)
 
@@ -78,7 +80,7 @@ def test_every_byte_in_bfloat16(constants: tuple[float, float, float]) -> None:
     assert torch.equal(result, (step.float() / std.float()).bfloat16())
 
 
-@pytest.mark.parametrize("size", [1, 31, 64, (1 << 20) - 1, (1 << 20) + 77, 9_000_011])
+@pytest.mark.parametrize("size", [1, 31, 64, (1 << 20) - 1, (1 << 20) + 77, (1 << 22) - 1, 9_000_011])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_sizes_and_offsets_with_out(size: int, dtype: str) -> None:
     """Odd sizes and unaligned memory, on both sides of every threshold; nothing outside is written."""
@@ -124,6 +126,16 @@ def test_any_input_type(images: np.ndarray, dtype: str) -> None:
         result = normalize(images, mean=0.25, std=0.5, dtype=dtype, backend=backend)
         assert result.dtype == expected.dtype
         assert np.array_equal(result, expected, equal_nan=True)
+
+
+@pytest.mark.parametrize("constants", [(1.0, 0.0, 1.0), (1.0, -0.0, 1.0), (-1.0, 0.0, -1.0), (1.0, 0.0, 2.0)])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("backend", ON_HOST)
+def test_a_step_that_is_left_out_changes_no_bit(backend: str, dtype: str, constants) -> None:
+    scale, mean, std = constants
+    images = np.array([0.0, -0.0, 1.0, -1.0, np.inf, -np.inf, 3e-5, 200.0], np.float32)
+    result = normalize(images, scale=scale, mean=mean, std=std, dtype=dtype, backend=backend)
+    assert same_bits(result, formula(images, *constants, dtype))
 
 
 @pytest.mark.parametrize("backend", ON_HOST)

@@ -14,7 +14,7 @@ from papershell import kernels
 from papershell.kernels import BackendError, available_backends, normalize, read_idx
 from papershell.kernels.backends import REGISTRY, is_available
 
-ENTRY_POINTS = {"idx": "decode", "normalize": "normalize"}
+ENTRY_POINTS = {"normalize": "normalize"}
 
 
 def signature(operation: str, module: str) -> str:

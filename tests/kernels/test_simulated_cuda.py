@@ -19,20 +19,6 @@ def simulate(script: str) -> None:
     assert run.returncode == 0, run.stderr
 
 
-def test_byte_order() -> None:
-    simulate("""
-        from importlib import import_module
-        import numpy as np
-        decode = import_module("papershell.kernels.idx.on_numba_cuda").decode
-        for dtype in map(np.dtype, ["u1", "i1", ">i2", ">i4", ">f4", ">f8"]):
-            for shape in [(3, 5), (33,), (0, 2)]:
-                array = (np.arange(np.prod(shape)).reshape(shape) * 3.7 - 9).astype(dtype)
-                data = np.frombuffer(array.tobytes(), np.uint8).copy()
-                result = decode(data, dtype, shape).copy_to_host()
-                assert result.dtype.isnative and np.array_equal(result, array), (dtype, shape)
-    """)
-
-
 def test_normalize() -> None:
     simulate("""
         from importlib import import_module

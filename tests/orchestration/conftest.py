@@ -30,13 +30,14 @@ def log_of(root: Path, run, name: str = "std_log.txt") -> Path:
 @contextmanager
 def served(folder: Path, *flags: str) -> Iterator[Path]:
     """Serve a workspace of ``folder`` that has a cluster ``c1``."""
-    from papershell.orchestration import azure, loopback
+    from papershell.orchestration import loopback
+    from papershell.orchestration.azure.cluster import ensure_cluster
     from papershell.orchestration.azure.job import Cluster
 
     loopback.start(folder, arguments=flags)
     try:
         cluster = Cluster("c1", "STANDARD_D2s_v5")
-        azure.ensure_cluster(loopback.connect(folder), cluster, show=lambda line: None)
+        ensure_cluster(loopback.connect(folder), cluster, show=lambda line: None)
         yield folder
     finally:
         loopback.stop(folder)

@@ -129,7 +129,7 @@ def test_clusters(run):
     code, out, _ = run("cluster", "delete", "c2", *LOOPBACK)
     assert code == 0 and out == "cluster c2 is gone\n"
     code, _, err = run("cluster", "status", "c2", *LOOPBACK)
-    assert code == 1 and "has no cluster 'c2'; papershell cluster create c2" in err
+    assert code == 1 and "has no cluster 'c2'; it has " in err
 
 
 def test_the_workspace_is_shown(submitted, run):
@@ -144,7 +144,7 @@ def test_preflight_stops_the_default_gpu_job_and_names_the_successor(run):
     assert code == 1 and out == ""
     assert "error: VM size STANDARD_NC6 was retired on 2023-09-06; take STANDARD_NC4as_T4_v3" in err
     code, out, err = run("preflight", "keras-mnist", "--data", "digits", "--vm-size", "STANDARD_NC4as_T4_v3")
-    assert (code, out, err) == (0, "nothing stands against this job\n", "")
+    assert (code, out, err) == (0, "preflight found no errors\n", "")
 
 
 def test_azures_machines_do_not_stop_a_run_on_this_one(run):
@@ -193,7 +193,8 @@ def test_a_job_from_a_file(run, tmp_path):
 
 def test_export(run, tmp_path):
     code, out, _ = run("submit", "logreg", "--data", "digits", "--export", tmp_path / "job.yml")
-    assert code == 0 and [line.split()[0] for line in out.splitlines()] == ["wrote"] * 3
+    written = [Path(line.removeprefix("wrote ")) for line in out.splitlines()]
+    assert code == 0 and set(written) == set(tmp_path.glob("job.*")) and len(written) == 5
     assert (tmp_path / "job.code" / "papershell" / "trainers" / "logreg.py").is_file()
 
 

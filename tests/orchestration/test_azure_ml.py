@@ -8,10 +8,26 @@ from pathlib import Path
 
 import pytest
 
-from papershell.orchestration import azure, loopback
-from papershell.orchestration.azure.job import TRAINERS, Cluster, Trainer, TrainJob
-from papershell.orchestration.azure.run_handle import RunHandle, asking
+from papershell.orchestration import loopback
+from papershell.orchestration.azure.cluster import (
+    cluster_state,
+    delete_cluster,
+    ensure_cluster,
+    find_cluster,
+    free_cores,
+    require_cluster,
+)
+from papershell.orchestration.azure.job import Cluster, TrainJob
+from papershell.orchestration.azure.run_handle import RunHandle, find_run
+from papershell.orchestration.azure.sdk import asking, sdk_version
+from papershell.orchestration.azure.sign_in import authentication
+from papershell.orchestration.azure.snapshot import measure
+from papershell.orchestration.azure.submission import request, submit
+from papershell.orchestration.azure.uploads import register_dataset, upload_folder
+from papershell.orchestration.azure.workspace_records import WorkspaceRecords
+from papershell.orchestration.catalogue import TRAINERS, Trainer
 from papershell.orchestration.errors import OrchestrationError
+from papershell.orchestration.workspaces import open_workspace
 
 PROBE = '''
 """A trainer in the form of the project's own."""
@@ -36,7 +52,7 @@ run.complete()
 def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A source folder with one trainer, known by the name ``probe``."""
     folder = tmp_path / "source"
-    for name in ("papershell/kernels", "papershell/trainers"):
+    for name in ("papershell", "papershell/kernels", "papershell/trainers"):
         (folder / name).mkdir(parents=True)
         (folder / name / "__init__.py").touch()
     (folder / "papershell" / "trainers" / "probe.py").write_text(PROBE)
@@ -74,7 +90,7 @@ def test_submit_wait_metrics_files_register(mode, workspace, source, data, tmp_p
     described = job(
         data, arguments=("--note", "a 'b' $HOME"), data_mode=mode, environment=environment_file(tmp_path)
     )
-    handle = azure.submit(described, workspace, root=source, show=shown.append)
+    handle = submit(described, workspace, source=measure(source), show=shown.append)
     log = b""
 
     def take(chunk: bytes) -> None:
@@ -92,34 +108,34 @@ def test_submit_wait_metrics_files_register(mode, workspace, source, data, tmp_p
     assert any("uploaded 2 files" in line for line in shown)
     assert any("dataset mnist-dataset, version" in line for line in shown)
     assert TrainJob.from_json(handle.run.get_tags()["job"]) == described
-    assert azure.find_run(workspace, handle.id).metrics() == {"files": 2}
-    records = azure.WorkspaceRecords(workspace)
+    assert find_run(workspace, handle.id).metrics() == {"files": 2}
+    records = WorkspaceRecords(workspace)
     (found,) = [record for record in records.list_runs() if record.id == handle.id]
     assert (found.name, found.experiment, found.status) == ("probe", "probes", "Completed")
     assert found.metrics == {"files": 2.0} and "outputs/model.txt" in records.get_run(handle.id).files
 
 
 def test_a_registered_dataset_is_used_by_its_name(workspace, source, data, tmp_path):
-    azure.upload_folder(workspace, data, "elsewhere")
-    azure.register_dataset(workspace, "named", ["elsewhere/"])
+    upload_folder(workspace, data, "elsewhere")
+    register_dataset(workspace, "named", ["elsewhere/"])
     described = job("dataset:named", environment=environment_file(tmp_path))
-    handle = azure.submit(described, workspace, root=source, show=lambda line: None)
+    handle = submit(described, workspace, source=measure(source), show=lambda line: None)
     assert handle.wait(60) == "Completed", handle.failure()
     with pytest.raises(OrchestrationError, match="could not find dataset nameless: Cannot find dataset"):
-        azure.submit(job("dataset:nameless"), workspace, root=source)
+        submit(job("dataset:nameless"), workspace, source=measure(source))
 
 
 @pytest.mark.slow
 def test_several_nodes_through_the_job(workspace, source, data, tmp_path):
     pytest.importorskip("torch")
     described = job(data, nodes=2, environment=environment_file(tmp_path))
-    handle = azure.submit(described, workspace, root=source, show=lambda line: None)
+    handle = submit(described, workspace, source=measure(source), show=lambda line: None)
     assert handle.wait(90) == "Completed", handle.failure()
     assert len([name for name in handle.files() if "std_log_process_" in name]) == 2
 
 
 def test_upload_is_verified_by_listing(workspace, data, root):
-    assert azure.upload_folder(workspace, data, "mnist") == {"train.gz": 2000, "deep/test.gz": 1}
+    assert upload_folder(workspace, data, "mnist") == {"train.gz": 2000, "deep/test.gz": 1}
     lying = root / "blobs" / "azureml-blobstore" / "mnist" / "train.gz"
     assert lying.stat().st_size == 2000
 
@@ -130,21 +146,21 @@ def test_an_upload_that_went_wrong_unnoticed_is_noticed(workspace, data, monkeyp
 
     monkeypatch.setattr(AzureBlobDatastore, "upload", lambda *args, **settings: None)
     with pytest.raises(OrchestrationError, match=r"2 of 2 files of .* did not arrive whole"):
-        azure.upload_folder(workspace, data, "lost")
+        upload_folder(workspace, data, "lost")
 
 
 def test_the_request_needs_no_network_and_is_what_is_sent(workspace, source, data, tmp_path, root):
     described = job(data, nodes=1, time_limit_min=2, environment=environment_file(tmp_path))
-    planned = azure.request(described, root=source)
+    planned = request(described, source=measure(source))
     json.dumps(planned)
-    handle = azure.submit(described, workspace, root=source, show=lambda line: None)
+    handle = submit(described, workspace, source=measure(source), show=lambda line: None)
     sent = handle.run.get_details()["runDefinition"]
     kept = {"data", "environment"}  # filled in with ids by the submission
     assert {k: v for k, v in planned["run_configuration"].items() if k not in kept} == {
         k: v for k, v in sent.items() if k not in kept
     }
     assert planned["data"]["bytes"] == {"deep/test.gz": 1, "train.gz": 2000}
-    assert planned["snapshot"]["files"] == 3
+    assert planned["snapshot"]["files"] == 4
     assert planned["run_configuration"]["maxRunDurationSeconds"] == 120
     handle.cancel()
 
@@ -155,35 +171,33 @@ def test_clusters_attach_or_create_and_take_their_time(tmp_path, home):
         workspace = loopback.connect(tmp_path / "w")
         cluster = Cluster("gpu-cluster", "STANDARD_NC6")
         shown: list[str] = []
-        azure.ensure_cluster(workspace, cluster, show=shown.append)
+        ensure_cluster(workspace, cluster, show=shown.append)
         assert shown == ["cluster gpu-cluster: Creating", "cluster gpu-cluster: Succeeded"]
-        azure.ensure_cluster(workspace, Cluster("gpu-cluster", "STANDARD_D4s_v5"), show=shown.append)
+        ensure_cluster(workspace, Cluster("gpu-cluster", "STANDARD_D4s_v5"), show=shown.append)
         assert shown[2] == "cluster gpu-cluster exists already, with STANDARD_NC6 instead of STANDARD_D4s_v5"
-        state = azure.cluster_state(workspace, "gpu-cluster")
+        state = cluster_state(workspace, "gpu-cluster")
         assert (state["vm size"], state["state"], state["max nodes"]) == ("STANDARD_NC6", "Succeeded", 4)
-        azure.delete_cluster(workspace, "gpu-cluster")
-        assert azure.find_cluster(workspace, "gpu-cluster") is None
+        delete_cluster(workspace, "gpu-cluster")
+        assert find_cluster(workspace, "gpu-cluster") is None
         with pytest.raises(OrchestrationError, match=r"still Creating after 0 seconds"):
-            azure.ensure_cluster(workspace, cluster, timeout_s=0, show=lambda line: None)
+            ensure_cluster(workspace, cluster, timeout_s=0, show=lambda line: None)
     finally:
         loopback.stop(tmp_path / "w")
 
 
 def test_what_is_not_there_is_one_sentence(workspace):
-    with pytest.raises(
-        OrchestrationError, match="has no cluster 'nowhere'; papershell cluster create nowhere"
-    ):
-        azure.require_cluster(workspace, "nowhere")
+    with pytest.raises(OrchestrationError, match="has no cluster 'nowhere'; it has c1"):
+        require_cluster(workspace, "nowhere")
     with pytest.raises(OrchestrationError, match="could not find run nothing: there is no run 'nothing'"):
-        azure.find_run(workspace, "nothing")
+        find_run(workspace, "nothing")
     with pytest.raises(
         OrchestrationError, match=r"could not create cluster c9: .*VM size STANDARD_X is unknown"
     ):
-        azure.ensure_cluster(workspace, Cluster("c9", "STANDARD_X"))
+        ensure_cluster(workspace, Cluster("c9", "STANDARD_X"))
 
 
 def test_quota_is_read(workspace):
-    assert azure.free_cores(workspace)["standardNCASv3_T4Family"] == 100
+    assert free_cores(workspace)["standardNCASv3_T4Family"] == 100
 
 
 @pytest.mark.parametrize(
@@ -199,30 +213,30 @@ def test_a_wrong_config_is_one_sentence(text, says, tmp_path):
     if text is not None:
         (tmp_path / "config.json").write_text(text)
     with pytest.raises(OrchestrationError, match=says):
-        azure.open_workspace(str(tmp_path))
+        open_workspace(str(tmp_path))
 
 
 def test_no_credentials_is_one_sentence(tmp_path):
     config = {"subscription_id": "1", "resource_group": "g", "workspace_name": "w"}
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(OrchestrationError, match="no credentials for Azure: set AZURE_TENANT_ID"):
-        azure.open_workspace(str(tmp_path))
+        open_workspace(str(tmp_path))
     with pytest.raises(OrchestrationError, match="a service principal needs AZURE_CLIENT_SECRET"):
-        azure.authentication("service-principal", {"AZURE_TENANT_ID": "t", "AZURE_CLIENT_ID": "c"})
+        authentication("service-principal", {"AZURE_TENANT_ID": "t", "AZURE_CLIENT_ID": "c"})
     with pytest.raises(OrchestrationError, match="authentication 'magic' is unknown"):
-        azure.authentication("magic", {})
+        authentication("magic", {})
 
 
 def test_authentication_is_chosen_by_what_is_there():
     from azureml.core import authentication as sdk
 
     principal = {"AZURE_TENANT_ID": "t", "AZURE_CLIENT_ID": "c", "AZURE_CLIENT_SECRET": "s"}
-    assert isinstance(azure.authentication("auto", principal), sdk.ServicePrincipalAuthentication)
+    assert isinstance(authentication("auto", principal), sdk.ServicePrincipalAuthentication)
     with (
         pytest.raises(OrchestrationError, match="azure-cli package is not installed"),
         asking("sign in"),
     ):
-        azure.authentication("cli", principal)
+        authentication("cli", principal)
 
 
 def test_a_run_with_hostile_file_names_is_not_downloaded(workspace, tmp_path):
@@ -241,10 +255,10 @@ def test_a_run_with_hostile_file_names_is_not_downloaded(workspace, tmp_path):
 
 
 def test_the_sdk_does_not_print_its_deprecations(workspace, data, capfd, caplog):
-    azure.upload_folder(workspace, data, "quiet")
+    upload_folder(workspace, data, "quiet")
     assert capfd.readouterr().out == "" and not caplog.records
     assert logging.root.manager.disable == logging.NOTSET
 
 
 def test_the_sdk_version_is_told():
-    assert azure.sdk_version().startswith("1.")
+    assert sdk_version().startswith("1.")

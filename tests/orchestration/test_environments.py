@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from datetime import date
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -13,10 +14,9 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from papershell.orchestration.azure import conda_file, images, sizes, snapshot
+from papershell.orchestration.azure import conda_file, images, pins, sizes
 
-ROOT = snapshot.source_root()
-FILES = sorted(ROOT.glob("environment-*.yml"))
+FILES = [conda_file.shipped(device) for device in ("cpu", "gpu")]
 
 # Read in the packages' metadata and recipes: which versions may stand in the file.
 ALLOWED = {
@@ -29,18 +29,18 @@ ALLOWED = {
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_no_pins_of_ours_conflict(path):
-    assert list(conda_file.conflicts(conda_file.read_conda_file(path))) == []
+    assert list(pins.conflicts(conda_file.read_conda_file(path))) == []
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_every_pin_leaves_room_in_the_compatibility_table(path):
     for pin in conda_file.read_conda_file(path).pins:
         allowed = SpecifierSet(ALLOWED.get(pin.name, ""))
-        assert conda_file.satisfiable(pin.versions & allowed), pin
+        assert pins.satisfiable(pin.versions & allowed), pin
 
 
 def test_the_gpu_file_has_what_was_asked_for_by_name():
-    file = conda_file.read_conda_file(ROOT / "environment-gpu.yml")
+    file = conda_file.read_conda_file(conda_file.shipped("gpu"))
     assert file.channels[0] == "conda-forge"
     conda = {pin.name for pin in file.pins if not pin.pip}
     assert {"tensorflow-gpu", "cupy", "numba", "numba-cuda", "pytorch-gpu", "cuda-version", "pip"} <= conda
@@ -48,31 +48,31 @@ def test_the_gpu_file_has_what_was_asked_for_by_name():
 
 
 @pytest.mark.parametrize(
-    ("name", "extras", "conda_names"),
+    ("device", "extras", "conda_names"),
     [
         (
-            "environment-gpu.yml", ("torch", "keras", "cuda"),
+            "gpu", ("torch", "keras", "cuda"),
             {"torch": "pytorch-gpu", "tensorflow-cpu": "tensorflow-gpu", "cupy-cuda12x": "cupy"},
         ),
-        ("environment-cpu.yml", ("torch", "keras"), {"torch": "pytorch-cpu", "tensorflow-cpu": "tensorflow"}),
+        ("cpu", ("torch", "keras"), {"torch": "pytorch-cpu", "tensorflow-cpu": "tensorflow"}),
     ],
 )  # fmt: skip
-def test_a_job_finds_everything_that_kernels_and_trainers_need(name, extras, conda_names):
+def test_a_job_finds_everything_that_kernels_and_trainers_need(device, extras, conda_names):
     """All that pyproject lists, but for what the command alone needs, which does not run in a job."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads(Path(__file__).parents[2].joinpath("pyproject.toml").read_text())["project"]
     lines = [
         *project["dependencies"],
         *(line for e in extras for line in project["optional-dependencies"][e]),
     ]
-    file = conda_file.read_conda_file(ROOT / name)
+    file = conda_file.read_conda_file(conda_file.shipped(device))
     for needed in map(Requirement, lines):
         package = canonicalize_name(needed.name)
         if package == "typer":
             continue
         conda_name = {"matplotlib": "matplotlib-base", **conda_names}.get(package, package)
         versions = file.versions(conda_name)
-        assert versions is not None, f"{name} lacks {conda_name}"
-        assert conda_file.satisfiable(versions & needed.specifier), conda_name
+        assert versions is not None, f"environment-{device}.yml lacks {conda_name}"
+        assert pins.satisfiable(versions & needed.specifier), conda_name
 
 
 def test_the_files_say_what_no_solver_has_confirmed():
@@ -92,7 +92,7 @@ def test_the_files_say_what_no_solver_has_confirmed():
 def test_satisfiable_agrees_with_trying_every_version(parts):
     versions = SpecifierSet(",".join(operator + version for operator, version in parts))
     grid = [f"{a}.{b}.{c}.{d}" for a in range(4) for b in range(4) for c in range(5) for d in range(2)]
-    assert conda_file.satisfiable(versions) == any(versions.contains(v) for v in grid)
+    assert pins.satisfiable(versions) == any(versions.contains(v) for v in grid)
 
 
 @given(st.text(max_size=80))
@@ -104,7 +104,7 @@ def test_any_text_is_an_environment_or_one_sentence(text):
         path = Path(folder) / "e.yml"
         path.write_text("dependencies:\n  - " + text, encoding="utf-8")
         try:
-            list(conda_file.conflicts(conda_file.read_conda_file(path)))
+            list(pins.conflicts(conda_file.read_conda_file(path)))
         except conda_file.CondaFileError as error:
             assert "\n" not in str(error)
 
@@ -146,6 +146,6 @@ def test_the_image_chosen_for_a_gpu_has_code_for_it(size):
 
 
 def test_version_literals_of_the_rules_are_versions():
-    for rule in conda_file.RULES:
+    for rule in pins.RULES:
         for specifier in SpecifierSet(rule.needs):
             Version(specifier.version.removesuffix(".*"))

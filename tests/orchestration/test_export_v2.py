@@ -8,13 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from papershell.orchestration.azure import snapshot
+from papershell.orchestration.azure.conda_file import shipped
 from papershell.orchestration.azure.export import export
 from papershell.orchestration.azure.job import Cluster, TrainJob
 from papershell.orchestration.errors import OrchestrationError
 
 warnings.filterwarnings("ignore", module="azure")
-ROOT = snapshot.source_root()
 
 
 @pytest.fixture
@@ -26,7 +25,7 @@ def data(tmp_path: Path) -> Path:
 
 def gpu_job(data: Path, **fields) -> TrainJob:
     cluster = Cluster("gpu-cluster", "STANDARD_NC4as_T4_v3")
-    return TrainJob("torch-cifar10", cluster, str(ROOT / "environment-gpu.yml"), data=str(data), **fields)
+    return TrainJob("torch-cifar10", cluster, str(shipped("gpu")), data=str(data), **fields)
 
 
 def test_the_loader_of_version_2_accepts_the_job(data, tmp_path):
@@ -41,7 +40,9 @@ def test_the_loader_of_version_2_accepts_the_job(data, tmp_path):
         time_limit_min=3,
     )
     paths = export(job, tmp_path / "out" / "job.yml")
-    assert [path.name for path in paths] == ["job.yml", "job.environment.yml", "job.data.yml"]
+    assert [path.name for path in paths] == [
+        "job.yml", "job.environment.yml", "job.data.yml", "job.image", "job.code"
+    ]  # fmt: skip
     loaded = load_job(str(paths[0]))
     assert shlex.split(loaded.command) == [
         "python", "-m", "papershell.trainers.torch_cifar10", "--data-folder", "${{inputs.data}}", "--note", "a 'b'"
@@ -59,14 +60,14 @@ def test_the_loader_of_version_2_accepts_the_job(data, tmp_path):
 def test_the_loaders_of_version_2_accept_the_assets(data, tmp_path):
     from azure.ai.ml import load_data, load_environment
 
-    _, environment, asset = export(gpu_job(data), tmp_path / "job.yml")
+    _, environment, asset, *_ = export(gpu_job(data), tmp_path / "job.yml")
     loaded = load_environment(str(environment))
     folder = tmp_path / loaded.build.path
     assert loaded.name == "environment-gpu"
     dockerfile = (folder / "Dockerfile").read_text()
     assert dockerfile.startswith("FROM mcr.microsoft.com/azureml/openmpi5.0-cuda12.8-ubuntu24.04\n")
     assert "ENV CONDA_OVERRIDE_CUDA=12.9" in dockerfile
-    assert (folder / "conda.yml").read_bytes() == (ROOT / "environment-gpu.yml").read_bytes()
+    assert (folder / "conda.yml").read_bytes() == shipped("gpu").read_bytes()
     loaded = load_data(str(asset))
     assert (loaded.name, loaded.type, str(loaded.path)) == ("mnist-dataset", "uri_folder", str(data))
 
@@ -75,11 +76,11 @@ def test_a_cpu_job_on_a_registered_asset(tmp_path):
     from azure.ai.ml import load_job
 
     job = TrainJob(
-        "logreg", Cluster("cpucluster", "STANDARD_D4s_v5"), str(ROOT / "environment-cpu.yml"),
+        "logreg", Cluster("cpucluster", "STANDARD_D4s_v5"), str(shipped("cpu")),
         ("--regularization", "0.8"), data="dataset:mnist-dataset",
     )  # fmt: skip
     paths = export(job, tmp_path / "job.yml")
-    assert [path.name for path in paths] == ["job.yml", "job.environment.yml"]
+    assert [path.name for path in paths] == ["job.yml", "job.environment.yml", "job.image", "job.code"]
     loaded = load_job(str(paths[0]))
     assert loaded.inputs["data"].path == "mnist-dataset@latest" and loaded.distribution is None
     assert "CUDA" not in (tmp_path / "job.image" / "Dockerfile").read_text()

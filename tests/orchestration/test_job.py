@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from papershell.orchestration.azure.job import (
     GPU_CLUSTER,
-    TRAINERS,
     Cluster,
     JobError,
     TrainJob,
     default_cluster,
 )
+from papershell.orchestration.catalogue import TRAINERS
 
 JOB = TrainJob("torch-cifar10", Cluster("gpu-cluster", "STANDARD_NC4as_T4_v3"), "env.yml")
 

@@ -11,8 +11,9 @@ import requests
 from hypothesis import given
 from hypothesis import strategies as st
 
-from papershell.orchestration import azure, loopback
-from papershell.orchestration.azure.run_handle import asking
+from papershell.orchestration import loopback
+from papershell.orchestration.azure.sdk import asking
+from papershell.orchestration.azure.uploads import upload_folder
 from papershell.orchestration.errors import OrchestrationError
 from papershell.orchestration.loopback.faults import KINDS, Fault
 from tests.orchestration.conftest import served
@@ -101,7 +102,7 @@ def test_an_upload_that_is_always_cut_is_not_believed(faulty, tmp_path):
     (tmp_path / "mnist").mkdir()
     (tmp_path / "mnist" / "a.gz").write_bytes(bytes(5000))
     with pytest.raises(OrchestrationError):
-        azure.upload_folder(workspace, tmp_path / "mnist", "mnist")
+        upload_folder(workspace, tmp_path / "mnist", "mnist")
     container = tmp_path / "w" / "blobs" / "azureml-blobstore"
     assert [p for p in container.rglob("*") if p.is_file()] == []
 

@@ -11,12 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from papershell.orchestration.azure import images, sizes, snapshot
+from papershell.orchestration.azure import conda_file, images, sizes, snapshot
 from papershell.orchestration.azure.job import Cluster, TrainJob
 from papershell.orchestration.azure.preflight import ERROR, WARNING, preflight, quota
 
 TODAY = date(2026, 11, 20)
-ENVIRONMENTS = snapshot.source_root()
 T4, A100, V100, NC6 = "STANDARD_NC4as_T4_v3", "STANDARD_NC24ads_A100_v4", "STANDARD_NC6s_v3", "STANDARD_NC6"
 IMAGE = images.REGISTRY
 SDK = "azureml-core"
@@ -38,7 +37,7 @@ class Project:
         self.job = TrainJob(
             "torch-cifar10",
             Cluster("gpu-cluster", T4),
-            str(ENVIRONMENTS / "environment-gpu.yml"),
+            str(conda_file.shipped("gpu")),
             data=str(self.data),
         )
 
@@ -55,7 +54,7 @@ class Project:
         self.change(cluster=replace(self.job.cluster, vm_size=name))
 
     def cpu(self) -> None:
-        self.change(trainer="logreg", environment=str(ENVIRONMENTS / "environment-cpu.yml"))
+        self.change(trainer="logreg", environment=str(conda_file.shipped("cpu")))
         self.size("STANDARD_D4s_v5")
 
 
@@ -92,7 +91,7 @@ FAULTS: list[tuple[str, Callable[[Project], None], str, str]] = [
     ("idle GPU", lambda p: (p.cpu(), p.size(T4)), WARNING, "idle"),
     # Nodes
     ("too many nodes", lambda p: p.change(nodes=5), ERROR, "at most 4; it would wait for ever"),
-    ("one-process trainer", lambda p: p.change(trainer="keras-mnist", nodes=2), ERROR, "only torch-cifar10"),
+    ("one-process trainer", lambda p: p.change(trainer="keras-mnist", nodes=2), ERROR, "only logreg, torch-cifar10"),
     ("shared GPU", lambda p: p.change(processes_per_node=2), ERROR, "2 processes a node share 1 GPU"),
     # Base images
     ("CUDA 10 image", lambda p: p.change(image=IMAGE + "openmpi3.1.2-cuda10.0-cudnn7-ubuntu18.04"), WARNING,
@@ -112,7 +111,8 @@ FAULTS: list[tuple[str, Callable[[Project], None], str, str]] = [
      "CUDA 13 has no code for the V100"),
     ("torch 2.15 on V100", lambda p: (p.size(V100), p.pins("python=3.11", pip=(SDK, "torch>=2.15"))),
      ERROR, "torch from 2.15 on has no code for the V100"),
-    ("TensorFlow on K80", lambda p: (p.size(NC6), p.pins("python=3.11", "tensorflow-gpu=2.19")), ERROR,
+    ("TensorFlow on K80", lambda p: (p.change(trainer="keras-mnist"), p.size(NC6),
+                                     p.pins("python=3.11", "tensorflow-gpu=2.19")), ERROR,
      "tensorflow-gpu from 2.15 on has no code for the K80"),
     ("two CUDA majors", lambda p: p.pins("python=3.11", "cuda-version=13.0"), ERROR,
      "asks for CUDA 13 and base image openmpi5.0-cuda12.8-ubuntu24.04 has CUDA 12.8"),
@@ -155,10 +155,10 @@ FAULTS: list[tuple[str, Callable[[Project], None], str, str]] = [
 @pytest.mark.parametrize(("plant", "level", "says"), [f[1:] for f in FAULTS], ids=[f[0] for f in FAULTS])
 def test_a_planted_fault_is_found(plant, level, says, tmp_path):
     project = Project(tmp_path)
-    assert preflight(project.job, root=project.root, today=TODAY) == []
+    assert preflight(project.job, source=snapshot.measure(project.root), today=TODAY) == []
     plant(project)
     start = time.perf_counter()
-    found = preflight(project.job, root=project.root, today=TODAY)
+    found = preflight(project.job, source=snapshot.measure(project.root), today=TODAY)
     assert time.perf_counter() - start < 1
     fitting = [finding for finding in found if says in finding.message]
     assert [finding.level for finding in fitting] == [level], found
@@ -173,19 +173,19 @@ def test_there_are_twenty_faults_and_more():
 def test_clean_gpu_jobs_pass(size, tmp_path):
     project = Project(tmp_path)
     project.size(size)
-    assert preflight(project.job, root=project.root, today=TODAY) == []
+    assert preflight(project.job, source=snapshot.measure(project.root), today=TODAY) == []
 
 
 def test_a_clean_cpu_job_passes(tmp_path):
     project = Project(tmp_path)
     project.cpu()
-    assert preflight(project.job, root=project.root, today=TODAY) == []
+    assert preflight(project.job, source=snapshot.measure(project.root), today=TODAY) == []
 
 
 def test_a_size_is_there_until_the_day_it_retires(tmp_path):
     project = Project(tmp_path)
     project.size(V100)
-    before = preflight(project.job, root=project.root, today=date(2025, 9, 29))
+    before = preflight(project.job, source=snapshot.measure(project.root), today=date(2025, 9, 29))
     assert [finding.level for finding in before] == [WARNING]
 
 
@@ -193,11 +193,11 @@ def test_amlignore_is_honoured_and_stands_before_gitignore(tmp_path):
     project = Project(tmp_path)
     _large(project)
     (project.root / ".gitignore").write_text("papershell/trainers/weights.bin\n")
-    assert preflight(project.job, root=project.root, today=TODAY) == []
+    assert preflight(project.job, source=snapshot.measure(project.root), today=TODAY) == []
     (project.root / ".amlignore").write_text("*.txt\n")
-    assert len(preflight(project.job, root=project.root, today=TODAY)) == 1
+    assert len(preflight(project.job, source=snapshot.measure(project.root), today=TODAY)) == 1
     (project.root / ".amlignore").write_text("weights.*\n")
-    assert preflight(project.job, root=project.root, today=TODAY) == []
+    assert preflight(project.job, source=snapshot.measure(project.root), today=TODAY) == []
 
 
 def test_what_preflight_measures_is_what_is_sent(tmp_path):

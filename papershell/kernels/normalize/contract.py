@@ -1,4 +1,4 @@
-"""What every target of `normalize` agrees on: output types, constants, tables, and the check of ``out``."""
+"""Shared by all targets of `normalize`: output types, constants, steps, tables, and the check of ``out``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from papershell.kernels.backends import BackendError
 
 
 def real_array(images: ArrayLike) -> np.ndarray:
-    """Return ``images`` as a NumPy array, or raise ValueError where they are not real numbers."""
+    """Return ``images`` as a NumPy array, or raise ValueError if they are not real numbers."""
     array = np.asarray(images)
     if array.dtype.kind not in "biuf":
         raise ValueError(f"images must be an array of real numbers, found {array.dtype}")
@@ -63,6 +63,16 @@ def constants(
     return rounded
 
 
+def steps(given: Constants) -> list[tuple[str, np.ndarray]]:
+    """Return the operations of the formula by NumPy's names, with their operands, but those that change no bit."""
+    identities = {"multiply": 1.0, "subtract": 0.0, "divide": 1.0}
+    return [
+        (operation, value)
+        for (operation, identity), value in zip(identities.items(), given, strict=True)
+        if np.any(value != identity) or np.any(np.signbit(value))  # -0.0 - (-0.0) is 0.0
+    ]
+
+
 def check_out(out: Any, kind: Any, shape: tuple[int, ...], dtype: str) -> None:
     """Raise ValueError unless ``out`` is a ``kind`` of array of the shape and type asked for."""
     if not isinstance(out, kind):
@@ -90,7 +100,7 @@ class Tables(NamedTuple):
 
 
 def tables(given: Constants, shape: tuple[int, ...]) -> Tables | None:
-    """Return the tables for bytes of ``shape``, or None where the constants vary along several axes."""
+    """Return the tables for bytes of ``shape``, or None if the constants vary along several axes."""
     rank = len(shape)
     padded = [value.reshape((1,) * (rank - value.ndim) + value.shape) for value in given]
     varying = {axis for value in padded for axis in range(rank) if value.shape[axis] != 1}

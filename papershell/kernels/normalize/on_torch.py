@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from papershell.kernels.normalize.contract import check_out, constants, dtype_name, real_array
+from papershell.kernels.normalize.contract import check_out, constants, dtype_name, real_array, steps
+from papershell.kernels.placement import place
 
 OUTPUT_TYPES = ("float32", "float16", "bfloat16", "float64")
 
@@ -27,11 +28,12 @@ def normalize(
     if out is None:
         out = torch.empty(pixels.shape, dtype=getattr(torch, name), device=pixels.device)
     check_out(out, torch.Tensor, tuple(pixels.shape), name)
-    # Tensors and not Python numbers: torch multiplies by the reciprocal of a number on a CUDA device.
-    multiplier, mean_, std_ = (torch.tensor(value).to(out) for value in given)
-    return out.copy_(pixels).mul_(multiplier).sub_(mean_).div_(std_)
+    out.copy_(pixels)
+    for operation, value in steps(given):
+        # A tensor and not a number: by a number, torch divides as a product with its reciprocal on a CUDA device.
+        getattr(out, f"{operation}_")(torch.tensor(value).to(out))
+    return out
 
 
 def _upload(images: ArrayLike) -> torch.Tensor:
-    array = np.require(real_array(images), requirements=["C", "W"])
-    return torch.from_numpy(array).to("cuda" if torch.cuda.is_available() else "cpu")
+    return place(np.require(real_array(images), requirements=["C", "W"]), "torch")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from papershell.kernels.normalize.contract import check_out, constants, dtype_name, real_array
+from papershell.kernels.normalize.contract import check_out, constants, dtype_name, real_array, steps
 
 OUTPUT_TYPES = ("float32", "float16", "float64")
 
@@ -22,6 +22,7 @@ def normalize(
     if out is None:
         out = np.empty(images.shape, name)
     check_out(out, np.ndarray, images.shape, name)
-    np.multiply(images, given.scale, out=out, dtype=name, casting="unsafe")
-    np.subtract(out, given.mean, out=out)
-    return np.divide(out, given.std, out=out)
+    np.copyto(out, images, casting="unsafe")  # a cast and a product take less time than a product that casts
+    for operation, value in steps(given):
+        getattr(np, operation)(out, value, out=out)
+    return out

@@ -1,4 +1,4 @@
-"""Clusters: attach or create, watch, delete, and what the quota leaves."""
+"""Clusters: attach or create, watch, delete, and the cores that the quota leaves."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from papershell.orchestration.azure.job import Cluster
-from papershell.orchestration.azure.run_handle import asking, waits
+from papershell.orchestration.azure.sdk import asking, waits
 from papershell.orchestration.errors import OrchestrationError
 
 if TYPE_CHECKING:
@@ -36,13 +36,13 @@ def require_cluster(workspace: Workspace, name: str) -> AmlCompute:
     Raises
     ------
     OrchestrationError
-        There is none of that name.
+        The workspace has no cluster of that name; the message lists its clusters.
     """
     found = find_cluster(workspace, name)
     if found is None:
-        raise OrchestrationError(
-            f"workspace {workspace.name} has no cluster {name!r}; papershell cluster create {name} makes it"
-        )
+        with asking("list the clusters"):
+            known = ", ".join(workspace.compute_targets) or "none"
+        raise OrchestrationError(f"workspace {workspace.name} has no cluster {name!r}; it has {known}")
     return found
 
 
@@ -53,17 +53,17 @@ def ensure_cluster(
     timeout_s: float = PROVISION_TIMEOUT_S,
     show: Callable[[str], None] = print,
 ) -> AmlCompute:
-    """Attach to the cluster of that name, or create it and wait until it is there.
+    """Attach to the cluster of that name, or create it and wait until it is ready.
 
     Parameters
     ----------
     timeout_s : how long to wait, in seconds.
-    show : told each state once.
+    show : receives each state once.
 
     Raises
     ------
     OrchestrationError
-        It cannot be created, or is not there in time.
+        The cluster cannot be created, or is not ready in time.
     """
     from azureml.core.compute import AmlCompute, ComputeTarget
 
@@ -78,21 +78,6 @@ def ensure_cluster(
         show(f"cluster {cluster.name} exists already, with {found.vm_size} instead of {cluster.vm_size}")
     _wait_for_cluster(found, timeout_s, show)
     return found
-
-
-def cluster_state(workspace: Workspace, name: str) -> dict[str, Any]:
-    """Return a cluster's size, limits, state and number of nodes."""
-    cluster = require_cluster(workspace, name)
-    with asking(f"ask for the state of cluster {name}"):
-        status = cluster.get_status().serialize()
-    scale = status.get("scaleSettings") or {}
-    return {
-        "vm size": cluster.vm_size,
-        "state": cluster.provisioning_state,
-        "nodes": status.get("currentNodeCount"),
-        "min nodes": scale.get("minNodeCount"),
-        "max nodes": scale.get("maxNodeCount"),
-    }
 
 
 def _wait_for_cluster(cluster: AmlCompute, timeout_s: float, show: Callable[[str], None]) -> None:
@@ -114,6 +99,21 @@ def _wait_for_cluster(cluster: AmlCompute, timeout_s: float, show: Callable[[str
     raise OrchestrationError(f"cluster {cluster.name} is still {shown} after {timeout_s:.0f} seconds")
 
 
+def cluster_state(workspace: Workspace, name: str) -> dict[str, Any]:
+    """Return a cluster's size, limits, state and number of nodes."""
+    cluster = require_cluster(workspace, name)
+    with asking(f"ask for the state of cluster {name}"):
+        status = cluster.get_status().serialize()
+    scale = status.get("scaleSettings") or {}
+    return {
+        "vm size": cluster.vm_size,
+        "state": cluster.provisioning_state,
+        "nodes": status.get("currentNodeCount"),
+        "min nodes": scale.get("minNodeCount"),
+        "max nodes": scale.get("maxNodeCount"),
+    }
+
+
 def delete_cluster(workspace: Workspace, name: str, *, timeout_s: float = PROVISION_TIMEOUT_S) -> None:
     """Delete a cluster and wait until it is gone."""
     with asking(f"delete cluster {name}"):
@@ -125,11 +125,11 @@ def delete_cluster(workspace: Workspace, name: str, *, timeout_s: float = PROVIS
 
 
 def free_cores(workspace: Workspace) -> dict[str, int] | None:
-    """Return the cores that the quota leaves, by VM family; None where the service does not tell."""
+    """Return the cores that the quota leaves, by VM family, or None if the service does not tell."""
     from azureml.core.compute import AmlCompute
 
     try:
         usages = AmlCompute.list_usages(workspace)
         return {u["name"]["value"]: int(u["limit"]) - int(u["currentValue"]) for u in usages}
-    except Exception:  # a quota that cannot be read is no reason to stop
+    except Exception:  # an unreadable quota does not stop a submission
         return None

@@ -1,4 +1,4 @@
-"""Azure ML's base images as data: which are supported, and what replaces the others.
+"""Azure ML's base images as data: their CUDA, and whether they are maintained.
 
 Read from Azure/AzureML-Containers (last commit 2026-03-16) and the image list that
 azureml-core 1.61.0.post4 carries.
@@ -11,13 +11,14 @@ from dataclasses import dataclass
 REGISTRY = "mcr.microsoft.com/azureml/"
 CPU_IMAGE = REGISTRY + "openmpi5.0-ubuntu24.04"
 GPU_IMAGE = REGISTRY + "openmpi5.0-cuda12.8-ubuntu24.04"
-CONDA_CUDA = "12.9"  # what conda is told the driver can do while an image is built on a machine without a GPU
+LAST_CUDA_11_IMAGE = REGISTRY + "openmpi4.1.0-cuda11.8-cudnn8-ubuntu22.04"
+CONDA_CUDA = "12.9"
 _SOURCE = "Azure/AzureML-Containers"
 
 
 @dataclass(frozen=True)
 class BaseImage:
-    """One base image: its CUDA toolkit (None: for the CPU), and since when it is not maintained."""
+    """One base image: its CUDA toolkit (None: for the CPU), and the day that ended its maintenance."""
 
     name: str
     cuda: tuple[int, int] | None = None
@@ -49,9 +50,9 @@ _ROWS = (
 
 IMAGES: dict[str, BaseImage] = {row.name: row for row in _ROWS}
 
-# The compute capabilities that a CUDA major still compiles for: (oldest, first of the next that it
-# does not know). CUDA 12 dropped Kepler, 13 everything below Turing (release notes of each);
-# Blackwell needs 12.8, which `supports` treats apart.
+# The compute capabilities that a CUDA major compiles for, from the oldest to below the first that it does
+# not know. CUDA 12 dropped Kepler, 13 everything below Turing (release notes of each); Blackwell needs
+# 12.8, which `supports` handles.
 _CAPABILITIES = {10: ((3, 0), (8, 0)), 11: ((3, 5), (9, 1)), 12: ((5, 0), (13, 0)), 13: ((7, 5), (13, 0))}
 _BLACKWELL, _BLACKWELL_CUDA = (10, 0), (12, 8)
 
@@ -68,13 +69,20 @@ def supports(cuda: tuple[int, int], capability: tuple[int, int]) -> bool:
 
 
 def image_for(capability: tuple[int, int] | None) -> str:
-    """Return the image to take for a GPU of that compute capability (None: for a CPU).
+    """Return the image for a GPU of that compute capability (None: for a CPU).
 
-    CUDA 12.8 where it fits, for it runs on drivers from 525 on and knows every GPU from Maxwell to
-    Blackwell; the last CUDA 11 for the K80.
+    CUDA 12.8 if it has code for the GPU, because it runs on drivers from 525 on and knows every GPU from
+    Maxwell to Blackwell; the last CUDA 11 for the K80.
     """
     if capability is None:
         return CPU_IMAGE
-    if supports((12, 8), capability):
-        return GPU_IMAGE
-    return REGISTRY + "openmpi4.1.0-cuda11.8-cudnn8-ubuntu22.04"
+    return GPU_IMAGE if supports((12, 8), capability) else LAST_CUDA_11_IMAGE
+
+
+def dockerfile(image: str, *, gpu: bool) -> str:
+    """Return the lines that begin a Dockerfile on a base image.
+
+    conda-forge's GPU packages want the virtual package __cuda, and the machine that builds the image has no
+    GPU: a variable tells conda which CUDA the driver supports.
+    """
+    return f"FROM {image}\n" + (f"ENV CONDA_OVERRIDE_CUDA={CONDA_CUDA}\n" if gpu else "")

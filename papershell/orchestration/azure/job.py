@@ -1,15 +1,18 @@
-"""What to run, as data: a `TrainJob` says everything that a submission needs, and nothing about how."""
+"""The description of a job: a `TrainJob` is data, and holds everything that a submission needs."""
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from papershell.orchestration.azure import conda_file, images, sizes
+from papershell.orchestration.catalogue import TRAINERS
 from papershell.orchestration.errors import OrchestrationError
 
 DATASET_PREFIX = "dataset:"
@@ -20,56 +23,42 @@ _CLUSTER_NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9-]{0,14}[a-zA-Z0-9]")
 
 
 class JobError(OrchestrationError, ValueError):
-    """A job's description is wrong; the message names the field and what it may hold."""
+    """A job's description is wrong; the message names the field and its allowed values."""
 
 
-@dataclass(frozen=True)
-class Trainer:
-    """What the shell knows of a trainer, with the defaults of the walk-through it comes from."""
-
-    module: str
-    summary: str
-    experiment: str
-    data: str
-    gpu: bool = False
-    distributed: bool = False
+def _choice(name: str, value: str, choices: Any) -> None:
+    if value not in choices:
+        raise JobError(f"{name} {value!r} is unknown; choose one of {', '.join(choices)}")
 
 
-TRAINERS: dict[str, Trainer] = {
-    "logreg": Trainer(
-        "papershell.trainers.logreg",
-        "Logistic regression, as in the walk-through on MNIST.",
-        "sklearn-mnist",
-        "mnist",
-    ),
-    "keras-mnist": Trainer(
-        "papershell.trainers.keras_mnist", "Keras network on MNIST.", "keras-mnist", "mnist", gpu=True
-    ),
-    "torch-cifar10": Trainer(
-        "papershell.trainers.torch_cifar10",
-        "PyTorch network on CIFAR-10.",
-        "day1-experiment-train",
-        "cifar10",
-        gpu=True,
-        distributed=True,
-    ),
-}
-
-
-def trainer(name: str) -> Trainer:
-    """Return the trainer of that name; a `JobError` lists the names there are."""
-    _choice("trainer", name, TRAINERS)
-    return TRAINERS[name]
+def _at_least(name: str, value: int, least: int) -> None:
+    if not isinstance(value, int) or value < least:
+        raise JobError(f"{name} must be a whole number of at least {least}, not {value!r}")
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """A cluster to attach to, or to create if it is not there."""
+    """A cluster to attach to, or to create if the workspace has none of that name.
+
+    Raises
+    ------
+    JobError
+        The service would refuse the name, or the numbers of nodes contradict each other.
+    """
 
     name: str
     vm_size: str
     min_nodes: int = 0
     max_nodes: int = 4
+
+    def __post_init__(self) -> None:
+        _at_least("the cluster's min_nodes", self.min_nodes, 0)
+        _at_least("the cluster's max_nodes", self.max_nodes, max(1, self.min_nodes))
+        if not _CLUSTER_NAME.fullmatch(self.name):
+            raise JobError(
+                f"cluster {self.name[:40]!r} must be 2 to 16 letters, digits or -, "
+                "beginning with a letter and not ending with -"
+            )
 
 
 GPU_CLUSTER = Cluster("gpu-cluster", "STANDARD_NC6")
@@ -79,12 +68,12 @@ def default_cluster(trainer: str, environment: Mapping[str, str]) -> Cluster:
     """Return the walk-through's cluster for a trainer.
 
     For the CPU, ``AML_COMPUTE_CLUSTER_NAME``, ``_SKU``, ``_MIN_NODES`` and ``_MAX_NODES`` of
-    ``environment`` take the place of ``cpucluster``, ``STANDARD_D2_V2``, 0 and 4.
+    ``environment`` replace ``cpucluster``, ``STANDARD_D2_V2``, 0 and 4.
 
     Raises
     ------
     JobError
-        A number of nodes is none.
+        A number of nodes is not a number.
     """
     if TRAINERS[trainer].gpu:
         return GPU_CLUSTER
@@ -107,18 +96,18 @@ class TrainJob:
     Attributes
     ----------
     trainer : a name of `TRAINERS`.
+    cluster : the cluster that runs it.
+    environment : path of the conda file.
     arguments : the trainer's own flags, without ``--data-folder``.
-    data : a local folder to upload, ``dataset:NAME`` for one that is registered, or None when the
-        arguments say where the data is.
-    data_name : where below the datastore an uploaded folder goes, as in ``mnist``, registered as
+    data : a local folder to upload, ``dataset:NAME`` for a registered one, or None if the
+        arguments name the data.
+    data_name : the place below the datastore for an uploaded folder, as in ``mnist``, registered as
         ``mnist-dataset``; None takes the folder's own name.
     data_mode : ``download`` onto the node, or ``mount``.
-    cluster : where it runs.
     nodes, processes_per_node : more than one of either starts the trainer under torchrun.
-    environment : path of the conda file.
     image : base image; None takes the one for the VM's GPU (`papershell.orchestration.azure.images`).
     experiment : None takes the trainer's.
-    time_limit_min : minutes until the run is ended; None leaves it to the service.
+    time_limit_min : minutes until the service ends the run; None leaves that to the service.
 
     Raises
     ------
@@ -144,8 +133,6 @@ class TrainJob:
         _choice("data_mode", self.data_mode, DATA_MODES)
         _at_least("nodes", self.nodes, 1)
         _at_least("processes_per_node", self.processes_per_node, 1)
-        _at_least("cluster.min_nodes", self.cluster.min_nodes, 0)
-        _at_least("cluster.max_nodes", self.cluster.max_nodes, max(1, self.cluster.min_nodes))
         if self.time_limit_min is not None and not self.time_limit_min > 0:
             raise JobError(f"time_limit_min must be above 0, not {self.time_limit_min}")
         if not _EXPERIMENT_NAME.fullmatch(self.experiment_name):
@@ -153,20 +140,20 @@ class TrainJob:
                 f"experiment {self.experiment_name[:40]!r} must be 1 to 255 letters, digits, - or _, "
                 "beginning with a letter or digit"
             )
-        if not _CLUSTER_NAME.fullmatch(self.cluster.name):
-            raise JobError(
-                f"cluster {self.cluster.name[:40]!r} must be 2 to 16 letters, digits or -, "
-                "beginning with a letter and not ending with -"
-            )
 
     @property
     def experiment_name(self) -> str:
-        """The experiment, the trainer's own unless one is given."""
+        """The experiment: the trainer's own unless one is given."""
         return TRAINERS[self.trainer].experiment if self.experiment is None else self.experiment
 
     @property
+    def data_folder(self) -> Path | None:
+        """The local folder to upload, if there is one."""
+        return Path(self.data) if self.data and not self.data.startswith(DATASET_PREFIX) else None
+
+    @property
     def data_target(self) -> str:
-        """Where below the datastore the data goes, or lies."""
+        """The place of the data below the datastore."""
         return self.data_name or Path(self.data or "").resolve().name
 
     @property
@@ -181,13 +168,29 @@ class TrainJob:
         """Whether more than one process runs."""
         return self.nodes * self.processes_per_node > 1
 
+    @property
+    def compute_capability(self) -> tuple[int, int] | None:
+        """The CUDA compute capability of the cluster's GPU; None without a GPU."""
+        size = sizes.find(self.cluster.vm_size)
+        return size.compute_capability if size else None
+
+    @property
+    def base_image(self) -> str:
+        """The base image: the one for the cluster's GPU unless one is given."""
+        return self.image or images.image_for(self.compute_capability)
+
+    @property
+    def dockerfile(self) -> str:
+        """The first lines of the Dockerfile of the job's environment."""
+        return images.dockerfile(self.base_image, gpu=self.compute_capability is not None)
+
     def command(self, data: object = None) -> list[Any]:
         """Return the words of the shell command that runs the trainer, the arguments quoted.
 
-        ``data`` stands for the data's folder: a path, or what the service puts a path in place of.
+        ``data`` stands for the data's folder: a path, or a placeholder that the service replaces by a path.
         """
-        where = [] if data is None else ["--data-folder", data]
-        return ["python", "-m", TRAINERS[self.trainer].module, *where, *map(shlex.quote, self.arguments)]
+        folder = [] if data is None else ["--data-folder", data]
+        return ["python", "-m", TRAINERS[self.trainer].module, *folder, *map(shlex.quote, self.arguments)]
 
     def to_json(self) -> str:
         """Return the job as a JSON text; `from_json` reads it back."""
@@ -200,40 +203,69 @@ class TrainJob:
         Raises
         ------
         JobError
-            The text is no JSON object, or has a field that a job does not have, or lacks one that it needs.
+            The text is not a JSON object, has a field that a job does not have, or lacks one that it needs.
         """
         try:
             document = json.loads(text)
         except ValueError as error:
             raise JobError(f"the job is not JSON: {error}") from error
         document = _known(cls, document, "job")
-        document["cluster"] = Cluster(**_known(Cluster, document["cluster"], "cluster"))
         document["arguments"] = tuple(map(str, document.get("arguments", ())))
         try:
+            document["cluster"] = Cluster(**_known(Cluster, document["cluster"], "cluster"))
             return cls(**document)
         except TypeError as error:
             raise JobError(f"a field of the job has the wrong type: {error}") from error
 
 
-def _known(cls: type, document: Any, what: str) -> dict[str, Any]:
+def build_job(
+    trainer: str,
+    arguments: Sequence[str] = (),
+    *,
+    data: str | None = None,
+    environment: Path | None = None,
+    cluster: str | None = None,
+    vm_size: str | None = None,
+    max_nodes: int | None = None,
+    download: bool = False,
+    **others: Any,
+) -> TrainJob:
+    """Return the job that these choices describe; the walk-through's value takes the place of None.
+
+    Parameters
+    ----------
+    data : a folder, ``dataset:NAME``, or the name of a data set, as in ``mnist``.
+    download : whether to download a data set that is not on this machine; without, nothing is asked over
+        the network, and `papershell.orchestration.azure.preflight` reports the missing folder.
+    others : fields of `TrainJob`.
+    """
+    from papershell.trainers import datasets
+
+    _choice("trainer", trainer, TRAINERS)
+    known = TRAINERS[trainer]
+    data = data or known.data
+    named = data in datasets.SOURCES
+    chosen: dict[str, Any] = {"name": cluster, "vm_size": vm_size, "max_nodes": max_nodes}
+    chosen = {field: value for field, value in chosen.items() if value is not None}
+    return TrainJob(
+        trainer=trainer,
+        cluster=replace(default_cluster(trainer, os.environ), **chosen),
+        environment=str(environment or conda_file.shipped("gpu" if known.gpu else "cpu")),
+        arguments=tuple(arguments),
+        data=str(datasets.resolve(data, download=download)) if named else data,
+        data_name=data if named else None,
+        **others,
+    )
+
+
+def _known(cls: type, document: Any, kind: str) -> dict[str, Any]:
     """Return a JSON object whose fields are those of a dataclass."""
     names = [field.name for field in fields(cls)]
-    required = {"TrainJob": ("trainer", "cluster", "environment"), "Cluster": ("name", "vm_size")}
     if not isinstance(document, dict):
-        raise JobError(f"the {what} is not a JSON object with the fields {', '.join(names)}")
+        raise JobError(f"the {kind} is not a JSON object with the fields {', '.join(names)}")
     unknown = [name for name in document if name not in names]
-    missing = [name for name in required[cls.__name__] if name not in document]
+    missing = [f.name for f in fields(cls) if f.default is MISSING and f.name not in document]
     if unknown or missing:
         problem = f"has no field {unknown[0]!r}" if unknown else f"lacks {missing[0]!r}"
-        raise JobError(f"the {what} {problem}; its fields are {', '.join(names)}")
+        raise JobError(f"the {kind} {problem}; its fields are {', '.join(names)}")
     return dict(document)
-
-
-def _choice(name: str, value: str, choices: Any) -> None:
-    if value not in choices:
-        raise JobError(f"{name} {value!r} is unknown; choose one of {', '.join(choices)}")
-
-
-def _at_least(name: str, value: int, least: int) -> None:
-    if not isinstance(value, int) or value < least:
-        raise JobError(f"{name} must be a whole number of at least {least}, not {value!r}")

@@ -1,40 +1,216 @@
-"""What would fail in ten minutes on the cluster, found in a second here.
+"""Faults that would stop a job on the cluster after ten minutes, found here in a second.
 
-`preflight` asks nothing over the network: sizes, images and pins are checked against the project's
-own dated tables, files where they lie. `quota` judges what the service has told about cores.
+`preflight` uses no network: it checks sizes, images and pins against the project's own dated tables, and looks
+at files of this machine. `quota` judges the cores that the service reports.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
+from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
-from packaging.version import Version
-
-from papershell.orchestration.azure import images, sizes, snapshot
-from papershell.orchestration.azure.conda_file import CondaFile, CondaFileError, conflicts, read_conda_file
-from papershell.orchestration.azure.job import DATASET_PREFIX, TRAINERS, TrainJob
+from papershell.orchestration.azure import images, sizes
+from papershell.orchestration.azure.conda_file import CondaFile, CondaFileError, read_conda_file
+from papershell.orchestration.azure.job import TrainJob
+from papershell.orchestration.azure.pins import conflicts, leaves_room_below
 from papershell.orchestration.azure.sizes import VmSize
+from papershell.orchestration.azure.snapshot import MAX_BYTES, MAX_FILES, PACKAGE, Snapshot, measure
+from papershell.orchestration.azure.uploads import folder_sizes
+from papershell.orchestration.catalogue import TRAINERS, Trainer
+from papershell.orchestration.table import size_text
 
 ERROR, WARNING = "error", "warning"
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One thing that is wrong.
+class Finding(NamedTuple):
+    """One fault of a job.
 
     Attributes
     ----------
     level : ``error`` stops a submission, ``warning`` does not.
     message : one sentence: what, where, what to do.
-    cloud : only Azure's machines or images are concerned, not a run on this machine.
+    cloud : the fault concerns only Azure's machines or images, not a run on this machine.
     """
 
     level: str
     message: str
     cloud: bool = False
+
+
+@dataclass(frozen=True)
+class _Case:
+    """A job, and the facts that the rules ask for."""
+
+    job: TrainJob
+    source: Snapshot
+    today: date
+    size: VmSize  # without cores if the table does not know the cluster's size
+    trainer: Trainer
+    image: images.BaseImage | None  # of the job's own base image, if it names one that the table has
+    file: CondaFile | None = None
+
+    @property
+    def known(self) -> bool:
+        return self.size.vcpus > 0
+
+    @property
+    def capability(self) -> str:
+        return _dotted(self.size.compute_capability or (0, 0))
+
+    @property
+    def better_image(self) -> str:
+        return images.image_for(self.size.compute_capability)
+
+    def lacks_code(self, cuda: tuple[int, int]) -> bool:
+        """Whether a CUDA toolkit has no code for the GPU."""
+        capability = self.size.compute_capability
+        return capability is not None and not images.supports(cuda, capability)
+
+    @property
+    def cuda_has_code(self) -> bool:
+        """Whether the environment file allows a CUDA that has code for the GPU."""
+        return any(not self.lacks_code((major, 14)) for major in self.cuda_majors)
+
+    @cached_property
+    def cuda_majors(self) -> list[int]:
+        """The major versions of CUDA that the environment file allows, if it names any."""
+        allowed = self.file.versions("cuda-version") if self.file else None
+        if allowed is None:
+            return []
+        return [major for major in (11, 12, 13) if any(allowed.contains(f"{major}.{m}") for m in range(15))]
+
+
+class _Rule(NamedTuple):
+    """``message`` returns the sentence of a fault, or anything false if the job does not have it."""
+
+    level: str
+    message: Callable[[_Case], object]
+    cloud: bool = True
+
+
+_RULES = (
+    # VM sizes
+    _Rule(ERROR, lambda c: not c.known and f"VM size {c.size.name} is unknown; {_hint(c.size.name)}"),
+    _Rule(ERROR, lambda c: c.size.retires_on and c.size.retires_on <= c.today and (
+        f"VM size {c.size.name} was retired on {c.size.retires_on}; take {c.size.successor}")),
+    _Rule(WARNING, lambda c: c.size.retires_on and c.size.retires_on > c.today and (
+        f"VM size {c.size.name} retires on {c.size.retires_on}"
+        f"{' and new subscriptions cannot deploy it' if c.size.closed_to_new else ''}; "
+        f"take {c.size.successor}")),
+    _Rule(ERROR, lambda c: c.size.machine != "x86_64" and (
+        f"VM size {c.size.name} has an {c.size.machine} processor, and no base image here is built for it; "
+        f"take an x86_64 size such as STANDARD_ND96isr_H200_v5")),
+    _Rule(WARNING, lambda c: c.size.gpus and not c.trainer.gpu and (
+        f"{c.job.trainer} leaves the {c.size.gpu} of {c.size.name} idle unless told otherwise; a CPU size "
+        f"such as STANDARD_D4s_v5 costs less")),
+    _Rule(WARNING, lambda c: c.known and not c.size.gpus and c.trainer.gpu and (
+        f"{c.size.name} has no GPU, and {c.job.trainer} is made for one")),
+    # Nodes
+    _Rule(ERROR, lambda c: c.job.distributed and not c.trainer.distributed and (
+        f"{c.job.trainer} runs in one process; only "
+        f"{', '.join(name for name, t in TRAINERS.items() if t.distributed)} can use several"), cloud=False),
+    _Rule(ERROR, lambda c: c.job.nodes > c.job.cluster.max_nodes and (
+        f"the job wants {c.job.nodes} nodes and cluster {c.job.cluster.name} has at most "
+        f"{c.job.cluster.max_nodes}; it would wait for ever")),
+    _Rule(ERROR, lambda c: 0 < c.size.gpus < c.job.processes_per_node and (
+        f"{c.job.processes_per_node} processes a node share {c.size.gpus} GPU of {c.size.name}; "
+        f"take at most one for each")),
+    # Base images
+    _Rule(ERROR, lambda c: not c.image and c.job.base_image.startswith(images.REGISTRY) and (
+        f"base image {c.job.image} is unknown; take {c.better_image}")),
+    _Rule(WARNING, lambda c: c.job.image and c.image and c.image.deprecated_on and (
+        f"base image {c.image.name} is no longer maintained since {c.image.deprecated_on}; "
+        f"take {c.better_image}")),
+    _Rule(ERROR, lambda c: c.size.gpus and c.image and not c.image.cuda and (
+        f"base image {c.image.name} has no CUDA for the {c.size.gpu} of {c.size.name}; "
+        f"take {c.better_image}")),
+    _Rule(WARNING, lambda c: c.known and not c.size.gpus and c.image and c.image.cuda and (
+        f"base image {c.image.name} carries CUDA, {c.size.name} no GPU")),
+    _Rule(ERROR, lambda c: c.image and c.image.cuda and c.lacks_code(c.image.cuda) and (
+        f"CUDA {_dotted(c.image.cuda)} of base image {c.image.name} has no code for the {c.size.gpu} "
+        f"(compute capability {c.capability}); "
+        f"take {c.better_image}")),
+    # Environment files
+    _Rule(WARNING, lambda c: c.file and not {"conda-forge", "nodefaults"} & set(c.file.channels) and (
+        f"environment file {c.file.path.name} does not name the channel conda-forge")),
+    _Rule(ERROR, lambda c: c.file and not (c.file.pin("azureml-core") or c.file.pin("azureml-defaults")) and (
+        f"environment file {c.file.path.name} lists no azureml-core; without it the run logs nothing")),
+    _Rule(ERROR, lambda c: c.file and _without_code(c.file, c)),
+    _Rule(ERROR, lambda c: c.file and c.cuda_majors and not c.cuda_has_code and (
+        f"environment file {c.file.path.name}: CUDA {c.cuda_majors[0]} has no code for the {c.size.gpu} of "
+        f"{c.size.name} (compute capability {c.capability}); "
+        f"take a newer GPU or older CUDA")),
+    _Rule(ERROR, lambda c: c.file and c.size.gpus and c.image and c.image.cuda and c.cuda_has_code
+          and c.image.cuda[0] not in c.cuda_majors and (
+        f"environment file {c.file.path.name} asks for CUDA {c.cuda_majors[0]} and base image "
+        f"{c.image.name} has CUDA {_dotted(c.image.cuda)}; let both have the same major version")),
+    # Snapshot
+    _Rule(ERROR, lambda c: c.source.total_bytes > MAX_BYTES and (
+        f"the snapshot of {c.source.root} is {c.source.total_bytes / 2**20:.0f} MB, Azure ML takes 300 MB; "
+        f"move away or list in .amlignore: "
+        f"{', '.join(f'{n} ({size_text(c.source.sizes_bytes[n])})' for n in c.source.largest())}"), cloud=False),
+    _Rule(ERROR, lambda c: len(c.source.sizes_bytes) > MAX_FILES and (
+        f"the snapshot of {c.source.root} has {len(c.source.sizes_bytes)} files, Azure ML takes 2,000; "
+        f"list those that are not source in .amlignore"), cloud=False),
+    _Rule(ERROR, lambda c: c.source.links and (
+        f"{c.source.links[0]} is a symbolic link, which a snapshot does not carry; copy the file there"),
+        cloud=False),
+    _Rule(ERROR, lambda c: not c.source.sizes_bytes and (
+        f"there is no package {PACKAGE} below {c.source.root}"), cloud=False),
+    # Data
+    _Rule(WARNING, lambda c: c.job.data is None and "--data-folder" not in c.job.arguments and (
+        f"no data is given, so {c.job.trainer} looks in its own folder `data`, which is empty"), cloud=False),
+    _Rule(ERROR, lambda c: c.job.data_folder and not c.job.data_folder.is_dir() and (
+        f"there is no data folder {c.job.data_folder}; `papershell data fetch` brings the public ones"),
+        cloud=False),
+    _Rule(ERROR, lambda c: c.job.data_folder and c.job.data_folder.is_dir()
+          and not folder_sizes(c.job.data_folder) and (
+        f"the data folder {c.job.data_folder} holds no file; `papershell data fetch` fills it"), cloud=False),
+)  # fmt: skip
+
+
+def preflight(job: TrainJob, *, source: Snapshot | None = None, today: date | None = None) -> list[Finding]:
+    """Return every known fault of a job, errors first.
+
+    Parameters
+    ----------
+    source : the snapshot that travels with the job; None measures papershell's own.
+    today : the day on which Azure must offer the VM size; None is today.
+    """
+    name = job.cluster.vm_size
+    size = sizes.find(name) or VmSize(name, family="", vcpus=0, memory_gib=0)
+    found: list[Finding] = []
+    file = None
+    try:
+        file = read_conda_file(Path(job.environment))
+        found += [Finding(ERROR, f"environment file {file.path.name}: {s}", True) for s in conflicts(file)]
+    except CondaFileError as error:
+        found.append(Finding(ERROR, str(error)))
+    case = _Case(job, source or measure(), today or date.today(), size, TRAINERS[job.trainer],
+                 images.find(job.base_image), file)  # fmt: skip
+    judged = ((rule, rule.message(case)) for rule in _RULES)
+    found += [Finding(rule.level, str(message), rule.cloud) for rule, message in judged if message]
+    return sorted(found, key=lambda finding: finding.level != ERROR)
+
+
+def quota(job: TrainJob, free_cores: Mapping[str, int] | None) -> list[Finding]:
+    """Return what the quota says against a job.
+
+    ``free_cores`` are the cores left by VM family, or None if the service did not tell.
+    """
+    size = sizes.find(job.cluster.vm_size)
+    if size is None or free_cores is None or size.family not in free_cores:
+        return []
+    wanted, free = job.nodes * size.vcpus, free_cores[size.family]
+    message = (
+        f"{job.nodes} x {size.name} are {wanted} cores and the quota of {size.family} has {free} left; "
+        f"ask for more in the portal or take fewer nodes"
+    )
+    return [Finding(ERROR, message, cloud=True)] if wanted > free else []
 
 
 # Oldest GPU that the newest packages of each kind have code for: (package, from pip, from version,
@@ -50,236 +226,25 @@ _OLDEST_GPU = (
 )
 
 
-def preflight(
-    job: TrainJob,
-    *,
-    root: Path | None = None,
-    today: date | None = None,
-) -> list[Finding]:
-    """Return everything that is known to be wrong with a job, errors first.
-
-    Parameters
-    ----------
-    root : the folder whose source folders travel with the job; None takes papershell's own.
-    today : the day on which sizes must be there; None is today.
-    """
-    size = sizes.find(job.cluster.vm_size)
-    found = [
-        *_size(job, size, today or date.today()),
-        *_nodes(job, size),
-        *_image(job, size),
-        *_environment(job, size),
-        *_snapshot(snapshot.measure(root or snapshot.source_root())),
-        *_data(job),
-    ]
-    return sorted(found, key=lambda finding: finding.level != ERROR)
-
-
-def _size(job: TrainJob, size: VmSize | None, today: date) -> Iterator[Finding]:
-    name = job.cluster.vm_size
-    if size is None:
-        similar = sizes.similar(name)
-        hint = f"did you mean {' or '.join(similar)}?" if similar else "see orchestration/sizes.py"
-        yield Finding(ERROR, f"VM size {name} is unknown; {hint}", cloud=True)
-        return
-    instead = f"; take {size.successor}" if size.successor else ""
-    if size.retires_on and size.retires_on <= today:
-        yield Finding(ERROR, f"VM size {name} was retired on {size.retires_on}{instead}", cloud=True)
-    elif size.retires_on:
-        closed = " and new subscriptions cannot deploy it" if size.closed_to_new else ""
-        yield Finding(WARNING, f"VM size {name} retires on {size.retires_on}{closed}{instead}", cloud=True)
-    if size.machine != "x86_64":
-        yield Finding(
-            ERROR,
-            f"VM size {name} has an {size.machine} processor, and no base image here is built for it; "
-            f"take an x86_64 size such as STANDARD_ND96isr_H200_v5",
-            cloud=True,
-        )
-    if size.gpus and not TRAINERS[job.trainer].gpu:
-        yield Finding(
-            WARNING, f"{job.trainer} leaves the {size.gpu} of {name} idle unless told otherwise; a CPU size "
-            f"such as STANDARD_D4s_v5 costs less", cloud=True
-        )  # fmt: skip
-    if not size.gpus and TRAINERS[job.trainer].gpu:
-        yield Finding(WARNING, f"{name} has no GPU, and {job.trainer} is made for one", cloud=True)
-
-
-def _nodes(job: TrainJob, size: VmSize | None) -> Iterator[Finding]:
-    if job.distributed and not TRAINERS[job.trainer].distributed:
-        able = ", ".join(name for name, trainer in TRAINERS.items() if trainer.distributed)
-        yield Finding(ERROR, f"{job.trainer} runs in one process; only {able} can use several")
-    if job.nodes > job.cluster.max_nodes:
-        yield Finding(
-            ERROR,
-            f"the job wants {job.nodes} nodes and cluster {job.cluster.name} has at most "
-            f"{job.cluster.max_nodes}; it would wait for ever",
-            cloud=True,
-        )
-    if size and size.gpus and job.processes_per_node > size.gpus:
-        yield Finding(
-            ERROR, f"{job.processes_per_node} processes a node share {size.gpus} GPU of {size.name}; "
-            f"take at most one for each", cloud=True
-        )  # fmt: skip
-
-
-def _image(job: TrainJob, size: VmSize | None) -> Iterator[Finding]:
-    if job.image is None:
-        return
-    image = images.find(job.image)
-    better = images.image_for(size.compute_capability if size else None)
-    if image is None:
-        if job.image.startswith(images.REGISTRY):
-            yield Finding(ERROR, f"base image {job.image} is unknown; take {better}", cloud=True)
-        return
-    if image.deprecated_on:
-        since = f"no longer maintained since {image.deprecated_on}"
-        yield Finding(WARNING, f"base image {image.name} is {since}; take {better}", cloud=True)
-    if size is None:
-        return
-    if size.gpus and image.cuda is None:
-        yield Finding(
-            ERROR, f"base image {image.name} has no CUDA for the {size.gpu} of {size.name}; take {better}",
-            cloud=True,
-        )  # fmt: skip
-    if not size.gpus and image.cuda:
-        yield Finding(WARNING, f"base image {image.name} carries CUDA, {size.name} no GPU", cloud=True)
-    if size.compute_capability and image.cuda and not images.supports(image.cuda, size.compute_capability):
-        yield Finding(
-            ERROR,
-            f"CUDA {_dotted(image.cuda)} of base image {image.name} has no code for the {size.gpu} "
-            f"(compute capability {_dotted(size.compute_capability)}); take {better}",
-            cloud=True,
-        )
-
-
-def _environment(job: TrainJob, size: VmSize | None) -> Iterator[Finding]:
-    try:
-        file = read_conda_file(Path(job.environment))
-    except CondaFileError as error:
-        yield Finding(ERROR, str(error))
-        return
-    for sentence in conflicts(file):
-        yield Finding(ERROR, f"environment file {file.path.name}: {sentence}", cloud=True)
-    if not {"conda-forge", "nodefaults"} & set(file.channels):
-        yield Finding(
-            WARNING,
-            f"environment file {file.path.name} does not name the channel conda-forge",
-            cloud=True,
-        )
-    if file.pin("azureml-core") is None and file.pin("azureml-defaults") is None:
-        yield Finding(
-            ERROR,
-            f"environment file {file.path.name} lists no azureml-core; without it the run logs nothing",
-            cloud=True,
-        )
-    if size and size.compute_capability:
-        yield from _gpu_packages(file, size, size.compute_capability)
-        yield from _cuda(job, file, size, size.compute_capability)
-
-
-def _gpu_packages(file: CondaFile, size: VmSize, capability: tuple[int, int]) -> Iterator[Finding]:
-    """Compare the wheels' oldest GPU with the one of the VM."""
+def _without_code(file: CondaFile, case: _Case) -> str:
+    """Name the first of the trainer's packages that has no code for the GPU in any allowed version."""
+    capability = case.size.compute_capability or (99, 0)
     for name, pip, first, oldest in _OLDEST_GPU:
         pin = file.pin(name, pip=pip)
-        if pin is None or capability >= oldest:
-            continue
-        if not any(pin.versions.contains(v) for v in _below(first)):
-            yield Finding(
-                ERROR,
-                f"{name} from {first} on has no code for the {size.gpu} of {size.name} (compute capability "
-                f"{_dotted(capability)}, it needs {_dotted(oldest)}); pin {name}<{first} or take a newer GPU",
-                cloud=True,
+        fails = name in case.trainer.libraries and pin and capability < oldest
+        if fails and pin and not leaves_room_below(pin, first):
+            return (
+                f"{name} from {first} on has no code for the {case.size.gpu} of {case.size.name} (compute "
+                f"capability {case.capability}, it needs {_dotted(oldest)}); pin {name}<{first} or take a "
+                f"newer GPU"
             )
-            return
+    return ""
 
 
-def _below(first: str) -> list[str]:
-    """Return versions older than ``first``, to try whether a pin leaves room for one."""
-    major, *rest = Version(first).release
-    minor = rest[0] if rest else 0
-    return [f"{major}.{older}.{patch}" for older in range(minor) for patch in (0, 1, 2)]
-
-
-def _cuda(job: TrainJob, file: CondaFile, size: VmSize, capability: tuple[int, int]) -> Iterator[Finding]:
-    """Compare the conda CUDA with the GPU and with the base image."""
-    versions = file.versions("cuda-version")
-    if versions is None:
-        return
-    majors = [major for major in (11, 12, 13) if any(versions.contains(f"{major}.{m}") for m in range(15))]
-    if majors and not any(images.supports((major, 14), capability) for major in majors):
-        yield Finding(
-            ERROR,
-            f"environment file {file.path.name}: CUDA {majors[0]} has no code for the {size.gpu} of "
-            f"{size.name} (compute capability {_dotted(capability)}); take a newer GPU or older CUDA",
-            cloud=True,
-        )
-        return
-    image = images.find(job.image or images.image_for(capability))
-    if image and image.cuda and majors and image.cuda[0] not in majors:
-        yield Finding(
-            ERROR,
-            f"environment file {file.path.name} asks for CUDA {majors[0]} and base image {image.name} "
-            f"has CUDA {_dotted(image.cuda)}; let both have the same major version",
-            cloud=True,
-        )
-
-
-def _snapshot(found: snapshot.Snapshot) -> Iterator[Finding]:
-    largest = ", ".join(f"{n} ({found.sizes_bytes[n] / 1e6:.1f} MB)" for n in found.largest())
-    if found.total_bytes > snapshot.MAX_BYTES:
-        yield Finding(
-            ERROR,
-            f"the snapshot of {found.root} is {found.total_bytes / 2**20:.0f} MB, Azure ML takes 300 MB; "
-            f"move away or list in .amlignore: {largest}",
-        )
-    if len(found.sizes_bytes) > snapshot.MAX_FILES:
-        yield Finding(
-            ERROR,
-            f"the snapshot of {found.root} has {len(found.sizes_bytes)} files, Azure ML takes 2,000; "
-            f"list those that are not source in .amlignore",
-        )
-    for link in found.links[:1]:
-        yield Finding(
-            ERROR, f"{link} is a symbolic link, which a snapshot does not carry; copy the file there"
-        )
-    if not found.sizes_bytes:
-        yield Finding(ERROR, f"there is no package {snapshot.PACKAGE} below {found.root}")
-
-
-def _data(job: TrainJob) -> Iterator[Finding]:
-    if job.data is None:
-        if "--data-folder" not in job.arguments:
-            yield Finding(
-                WARNING, f"no data is given, so {job.trainer} looks in its own folder `data`, which is empty"
-            )
-        return
-    if job.data.startswith(DATASET_PREFIX):
-        return
-    folder = Path(job.data)
-    if not folder.is_dir():
-        yield Finding(
-            ERROR, f"there is no data folder {folder}; `papershell data fetch` brings the public ones"
-        )
-    elif not any(path.is_file() for path in folder.rglob("*")):
-        yield Finding(ERROR, f"the data folder {folder} holds no file; `papershell data fetch` fills it")
-
-
-def quota(job: TrainJob, free_cores: Mapping[str, int] | None) -> list[Finding]:
-    """Return what the quota says against a job.
-
-    ``free_cores`` are the cores left by VM family; None where the service did not tell.
-    """
-    size = sizes.find(job.cluster.vm_size)
-    if size is None or free_cores is None or size.family not in free_cores:
-        return []
-    wanted, free = job.nodes * size.vcpus, free_cores[size.family]
-    if wanted <= free:
-        return []
-    message = (
-        f"{job.nodes} x {size.name} are {wanted} cores and the quota of {size.family} has {free} left; "
-        f"ask for more in the portal or take fewer nodes"
-    )
-    return [Finding(ERROR, message, cloud=True)]
+def _hint(name: str) -> str:
+    """Say which size an unknown name may have meant."""
+    similar = sizes.similar(name)
+    return f"did you mean {' or '.join(similar)}?" if similar else "STANDARD_D4s_v5 is a size that it knows"
 
 
 def _dotted(version: tuple[int, int]) -> str:

@@ -1,7 +1,6 @@
-"""Azure VM sizes as data: their GPU, whether they can still be had, and what replaces them.
+"""Azure VM sizes as data: their GPU, their retirement and their successor.
 
-Every row says where it was read and when. A size that Azure has since changed is corrected
-here, in one line.
+Every row says where and when it was read; a size that Azure has changed since is corrected in its row.
 """
 
 from __future__ import annotations
@@ -23,14 +22,14 @@ class VmSize:
 
     Attributes
     ----------
-    name : as Azure ML spells it; its case means nothing.
+    name : as Azure ML spells it; upper and lower case are the same.
     family : the quota family of its cores.
     vcpus, memory_gib : of the host.
     gpu, gpus, gpu_memory_gib : model, count (0: none) and memory of each.
     compute_capability : CUDA compute capability of the GPU, as (major, minor).
-    retires_on : the day from which it cannot be had; None when no such day is known.
+    retires_on : the day from which Azure offers it no longer; None if no such day is known.
     closed_to_new : new subscriptions cannot deploy it any more.
-    successor : the size that takes its place.
+    successor : the size that replaces it.
     machine : processor architecture of the host.
     source, read_on : where and when this row was read.
     """
@@ -102,10 +101,11 @@ SIZES: dict[str, VmSize] = {row.name.upper(): row for row in _ROWS}
 
 
 def find(name: str) -> VmSize | None:
-    """Return the size of that name, whatever its case; None when the table has none."""
+    """Return the size of that name in any case, or None if the table has no such row."""
     return SIZES.get(name.upper())
 
 
 def similar(name: str) -> list[str]:
-    """Return the names of the table that ``name`` may have meant, the likeliest first."""
-    return [SIZES[key].name for key in difflib.get_close_matches(name.upper(), SIZES, n=3)]
+    """Return the sizes, none of them retired, that ``name`` may have meant; the likeliest first."""
+    offered = [key for key, size in SIZES.items() if not size.retires_on or size.retires_on > date.today()]
+    return [SIZES[key].name for key in difflib.get_close_matches(name.upper(), offered, n=3)]

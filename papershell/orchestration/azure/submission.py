@@ -1,4 +1,4 @@
-"""A `TrainJob` as the SDK's objects, and on its way."""
+"""A `TrainJob` as the SDK's objects, and its submission."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from papershell.orchestration.azure import images, sizes, snapshot
 from papershell.orchestration.azure.cluster import ensure_cluster
-from papershell.orchestration.azure.job import DATASET_PREFIX, TRAINERS, TrainJob
-from papershell.orchestration.azure.run_handle import RunHandle, asking
+from papershell.orchestration.azure.job import TrainJob
+from papershell.orchestration.azure.run_handle import RunHandle
+from papershell.orchestration.azure.sdk import asking
+from papershell.orchestration.azure.snapshot import Snapshot, measure, stage
 from papershell.orchestration.azure.uploads import folder_sizes, register_dataset, upload_folder
+from papershell.orchestration.catalogue import TRAINERS
+from papershell.orchestration.table import size_text
 
 if TYPE_CHECKING:
     from azureml.core import Environment, ScriptRunConfig, Workspace
@@ -25,18 +28,13 @@ def build_environment(job: TrainJob) -> Environment:
     from azureml.core import Environment
 
     path = Path(job.environment)
-    size = sizes.find(job.cluster.vm_size)
-    capability = size.compute_capability if size else None
-    image = job.image or images.image_for(capability)
     with asking(f"read {path}"):
         environment = Environment.from_conda_specification(name=path.stem, file_path=str(path))
-    if capability is None:
-        environment.docker.base_image = image
+    if job.compute_capability is None:
+        environment.docker.base_image = job.base_image
     else:
-        # conda-forge's GPU packages want the virtual package __cuda, and the machine that builds the
-        # image has no GPU: the variable stands in for it.
         environment.docker.base_image = None
-        environment.docker.base_dockerfile = f"FROM {image}\nENV CONDA_OVERRIDE_CUDA={images.CONDA_CUDA}\n"
+        environment.docker.base_dockerfile = job.dockerfile
     return environment
 
 
@@ -46,14 +44,14 @@ def run_config(job: TrainJob, source: Path, environment: Environment, data: obje
     Parameters
     ----------
     source : the folder that is sent.
-    data : what stands for the data's folder in the command: an input of the SDK, a path, or None.
+    data : stands for the data's folder in the command: an input of the SDK, a path, or None.
     """
     from azureml.core import ScriptRunConfig
     from azureml.core.runconfig import PyTorchConfiguration
 
     distributed = None
     if job.distributed:
-        backend = "Nccl" if TRAINERS[job.trainer].gpu else "Gloo"
+        backend = "Nccl" if job.compute_capability and TRAINERS[job.trainer].gpu else "Gloo"
         processes = job.nodes * job.processes_per_node
         distributed = PyTorchConfiguration(backend, process_count=processes, node_count=job.nodes)
     limit = {"max_run_duration_seconds": int(job.time_limit_min * 60)} if job.time_limit_min else {}
@@ -67,15 +65,15 @@ def run_config(job: TrainJob, source: Path, environment: Environment, data: obje
     )
 
 
-def request(job: TrainJob, *, root: Path | None = None) -> dict[str, Any]:
-    """Return everything that a submission would send, without asking anybody: what ``--dry-run`` prints.
+def request(job: TrainJob, *, source: Snapshot | None = None) -> dict[str, Any]:
+    """Return everything that a submission would send, without any use of the network.
 
-    ``root`` is the folder whose source folders travel with the job; None takes papershell's own.
+    ``source`` is the snapshot that travels with the job; None measures papershell's own.
     """
     import azureml.core  # noqa: F401  (the next module cannot be the first that is loaded)
     from azureml._execution._commands import _serialize_run_config_to_dict
 
-    source = snapshot.measure(root or snapshot.source_root())
+    source = source or measure()
     data = None if job.data is None else f"DatasetConsumptionConfig:{_INPUT}"
     configuration = run_config(job, source.root, build_environment(job), data).run_config
     configuration.command = " ".join(map(str, job.command(data)))  # the SDK does so when it submits
@@ -89,12 +87,12 @@ def request(job: TrainJob, *, root: Path | None = None) -> dict[str, Any]:
 
 
 def _data_plan(job: TrainJob) -> dict[str, Any] | None:
-    """Return what would be uploaded, and registered as what."""
+    """Return the planned upload and the name of the dataset."""
     if job.data is None:
         return None
     plan: dict[str, Any] = {"dataset": job.dataset_name, "mode": job.data_mode}
-    if not job.data.startswith(DATASET_PREFIX):
-        plan |= {"upload_to": job.data_target, "bytes": folder_sizes(Path(job.data))}
+    if job.data_folder:
+        plan |= {"upload_to": job.data_target, "bytes": folder_sizes(job.data_folder)}
     return plan
 
 
@@ -102,23 +100,22 @@ def submit(
     job: TrainJob,
     workspace: Workspace,
     *,
-    root: Path | None = None,
+    source: Snapshot | None = None,
     show: Callable[[str], None] = print,
 ) -> RunHandle:
-    """Submit a job and return at once; the cluster is there, the run is queued.
+    """Submit a job; return when its cluster is ready and its run is queued.
 
-    Uploads and registers the data, registers the environment and creates the cluster as far as
-    they are missing.
+    Uploads and registers the data, registers the environment, and creates the cluster if it is missing.
 
     Parameters
     ----------
-    root : the folder whose source folders travel with the job; None takes papershell's own.
-    show : told what is done, a line at a time.
+    source : the snapshot that travels with the job; None measures papershell's own.
+    show : receives a line for each step.
 
     Raises
     ------
     OrchestrationError
-        A step failed; the message says which and why.
+        A step failed; the message names the step and the reason.
     """
     from azureml.core import Experiment
 
@@ -128,7 +125,7 @@ def submit(
         environment = build_environment(job).register(workspace)
     show(f"environment {environment.name}, version {environment.version}")
     with tempfile.TemporaryDirectory(prefix="papershell-") as folder:
-        snapshot.stage(snapshot.measure(root or snapshot.source_root()), Path(folder))
+        stage(source or measure(), Path(folder))
         config = run_config(job, Path(folder), environment, data)
         with asking(f"submit {job.trainer} to experiment {job.experiment_name}"):
             tags = {"trainer": job.trainer, "job": job.to_json()}
@@ -137,14 +134,14 @@ def submit(
 
 
 def _data_input(job: TrainJob, workspace: Workspace, show: Callable[[str], None]) -> object:
-    """Return the SDK's input for the job's data, uploaded and registered first where it is a folder."""
+    """Return the SDK's input for the job's data; a local folder is uploaded and registered first."""
     from azureml.core import Dataset
 
     if job.data is None:
         return None
-    if not job.data.startswith(DATASET_PREFIX):
-        sizes = upload_folder(workspace, Path(job.data), job.data_target)
-        show(f"uploaded {len(sizes)} files, {sum(sizes.values()) / 1e6:.1f} MB, to {job.data_target}")
+    if job.data_folder:
+        sizes = upload_folder(workspace, job.data_folder, job.data_target)
+        show(f"uploaded {len(sizes)} files, {size_text(sum(sizes.values()))}, to {job.data_target}")
         dataset = register_dataset(workspace, job.dataset_name, [f"{job.data_target}/"])
     else:
         with asking(f"find dataset {job.dataset_name}"):

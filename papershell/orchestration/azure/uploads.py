@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from papershell.orchestration.azure.run_handle import asking
+from papershell.orchestration.azure.sdk import asking
 from papershell.orchestration.errors import OrchestrationError
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def upload_folder(workspace: Workspace, folder: Path, target: str) -> dict[str, 
     wanted = folder_sizes(folder)
     with asking(f"upload {folder}"):
         datastore = workspace.get_default_datastore()
-        with _quiet("Datastore.upload"):
+        with _quiet():
             datastore.upload(str(folder), target_path=target, overwrite=True, show_progress=False)
         container = datastore.blob_service.get_container_client(datastore.container_name)
         blobs = container.list_blobs(name_starts_with=f"{target}/")
@@ -40,7 +40,7 @@ def upload_folder(workspace: Workspace, folder: Path, target: str) -> dict[str, 
             f"{len(wrong)} of {len(wanted)} files of {folder} did not arrive whole, such as {wrong[0]} "
             f"({there.get(wrong[0], 0)} of {wanted[wrong[0]]} bytes); submit again"
         )
-    return {name: there[name] for name in wanted}
+    return wanted
 
 
 def folder_sizes(folder: Path) -> dict[str, int]:
@@ -54,22 +54,21 @@ def register_dataset(workspace: Workspace, name: str, paths: Sequence[str]) -> D
 
     Parameters
     ----------
-    paths : web addresses, or paths of the default datastore.
+    paths : web addresses, or paths of the default datastore; the SDK refuses a mix of both.
     """
     from azureml.core import Dataset
 
     with asking(f"register dataset {name}"):
         datastore = workspace.get_default_datastore()
         sources = [p if "://" in p else (datastore, p) for p in paths]
-        # A mix of both is refused by the SDK; validation would need the data preparation engine,
-        # which reads its own network settings.
+        # Validation would need the data preparation engine, which reads its own network settings.
         dataset = Dataset.File.from_files(sources, validate=False)
         return dataset.register(workspace, name, create_new_version=True)
 
 
 @contextmanager
-def _quiet(what: str) -> Iterator[None]:
-    """Keep the SDK from printing that ``what`` is deprecated: its replacement loses errors."""
+def _quiet() -> Iterator[None]:
+    """Keep the SDK from printing that Datastore.upload is deprecated: its replacement loses errors."""
     logging.disable(logging.WARNING)
     try:
         with contextlib.redirect_stdout(io.StringIO()):

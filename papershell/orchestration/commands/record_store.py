@@ -12,12 +12,26 @@ RemoteWorkspace = Annotated[
 ]
 
 
-def records_of(workspace: str | None) -> Any:
-    """Return the functions of `papershell.trainers.tracking`: of that module itself, or for a workspace."""
-    if workspace is None:
-        from papershell.trainers import tracking
+def runs_of(workspace: str | None) -> Any:
+    """Return the functions of `papershell.trainers.run_history`: of that module itself, or for a workspace."""
+    if workspace is not None:
+        return _records(workspace)
+    from papershell.trainers import run_history
 
-        return tracking
-    from papershell.orchestration import azure
+    return run_history
 
-    return azure.WorkspaceRecords(azure.open_workspace(workspace))
+
+def models_of(workspace: str | None) -> Any:
+    """Return the functions of `papershell.trainers.registry`: of that module itself, or for a workspace."""
+    if workspace is not None:
+        return _records(workspace)
+    from papershell.trainers import registry
+
+    return registry
+
+
+def _records(workspace: str) -> Any:
+    from papershell.orchestration.azure.workspace_records import WorkspaceRecords
+    from papershell.orchestration.workspaces import open_workspace
+
+    return WorkspaceRecords(open_workspace(workspace))

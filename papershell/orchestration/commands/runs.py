@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from papershell.orchestration.commands.record_store import RemoteWorkspace, records_of
+from papershell.orchestration.commands.options import Auth, SignIn, Workspace, pass_on
+from papershell.orchestration.commands.record_store import RemoteWorkspace, runs_of
 from papershell.orchestration.table import print_table
 
 if TYPE_CHECKING:
-    from papershell.trainers.tracking import RunRecord
+    from papershell.orchestration.azure.run_handle import RunHandle
+    from papershell.trainers.recording import RunRecord
 
-group = typer.Typer(help="List, show and compare runs.", no_args_is_help=True)
+group = typer.Typer(
+    help="List, show and compare runs; follow, end and download those of a workspace.", no_args_is_help=True
+)
+RunId = Annotated[str, typer.Argument(help="The run's id, or its beginning.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -35,18 +41,18 @@ def list_(
             _number(run.metrics.get("regularization rate")),
             _number(run.metrics.get("final test accuracy", run.metrics.get("accuracy"))),
         )
-        for run in records_of(workspace).list_runs(limit)
+        for run in runs_of(workspace).list_runs(limit)
     ]
     print_table(("run", "name", "experiment", "status", "started", "rate", "accuracy"), rows)
 
 
 @group.command()
 def show(
-    run: Annotated[str, typer.Argument(help="A run's id, or how it begins.")],
+    run: RunId,
     workspace: RemoteWorkspace = None,
 ) -> None:
     """Show everything that a run recorded."""
-    found = records_of(workspace).get_run(run)
+    found = runs_of(workspace).get_run(run)
     print(f"{found.id}  {found.name}, {found.experiment}, {found.status.lower()}, {found.started:%c}")
     for heading, values in (("parameters", found.params), ("metrics", found.metrics)):
         print(heading)
@@ -63,7 +69,7 @@ def compare(
     workspace: RemoteWorkspace = None,
 ) -> None:
     """Show runs side by side, rows that differ in bold."""
-    records = records_of(workspace)
+    records = runs_of(workspace)
     found = [records.get_run(run) for run in runs]
     rows = _rows(found)
     differing = {index for index, (_, *values) in enumerate(rows) if len(set(values)) > 1}
@@ -87,3 +93,50 @@ def _short(run_id: str, workspace: str | None) -> str:
 
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.6g}"
+
+
+@group.command()
+def log(run: RunId, workspace: Workspace = "loopback", auth: SignIn = Auth.auto) -> None:
+    """Show the log of a workspace's run, and follow it until the run ends."""
+    _find(run, workspace, auth).follow(pass_on)
+
+
+@group.command()
+def cancel(run: RunId, workspace: Workspace = "loopback", auth: SignIn = Auth.auto) -> None:
+    """End a run of a workspace, and wait until it has ended."""
+    handle = _find(run, workspace, auth)
+    handle.cancel()
+    print(handle.wait())
+
+
+@group.command()
+def download(
+    run: RunId,
+    workspace: Workspace = "loopback",
+    prefix: Annotated[str, typer.Option(help="Only files whose names begin so.")] = "outputs/",
+    out: Annotated[Path, typer.Option(help="Folder for the files.")] = Path(),
+    auth: SignIn = Auth.auto,
+) -> None:
+    """Download the files of a workspace's run."""
+    for path in _find(run, workspace, auth).download(out, prefix=prefix):
+        print(f"wrote {path}")
+
+
+@group.command("register")
+def register_(
+    run: RunId,
+    name: Annotated[str, typer.Argument(help="The name to register under, as in sklearn_mnist.")],
+    path: Annotated[str, typer.Argument(help="File or folder of the run, as in outputs/model.")],
+    workspace: Workspace = "loopback",
+    auth: SignIn = Auth.auto,
+) -> None:
+    """Register files of a workspace's run as the next version of a model."""
+    model = _find(run, workspace, auth).register(name, path)
+    print(f"registered {model.name}, id {model.id}, version {model.version}")
+
+
+def _find(run: str, workspace: str, auth: Auth) -> RunHandle:
+    from papershell.orchestration.azure.run_handle import find_run
+    from papershell.orchestration.workspaces import open_workspace
+
+    return find_run(open_workspace(workspace, auth=auth.value), run)

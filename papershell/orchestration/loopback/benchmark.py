@@ -16,7 +16,8 @@ from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
-from papershell.orchestration import azure, loopback
+from papershell.orchestration import loopback
+from papershell.orchestration.azure.cluster import ensure_cluster
 from papershell.orchestration.azure.job import Cluster
 from papershell.orchestration.azure.run_handle import RunHandle
 
@@ -61,7 +62,7 @@ def _workspace(folder: Path) -> Iterator[Path]:
     root = folder / "workspace"
     loopback.start(root, arguments=("--slots", str(os.cpu_count() or 2)))
     try:
-        azure.ensure_cluster(loopback.connect(root), Cluster("c1", "STANDARD_D2s_v5"), show=lambda line: None)
+        ensure_cluster(loopback.connect(root), Cluster("c1", "STANDARD_D2s_v5"), show=lambda line: None)
         yield root
     finally:
         loopback.stop(root)

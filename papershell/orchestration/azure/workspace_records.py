@@ -1,15 +1,16 @@
-"""The records of a workspace in the form of the local ones: `papershell.trainers.tracking` for a workspace."""
+"""A workspace's runs and models, in the form that this machine's own have."""
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from papershell.orchestration.azure.run_handle import RunHandle, asking
-from papershell.trainers.tracking import MODEL_FOLDER, ModelVersion, RunRecord
+from papershell.orchestration.azure.run_handle import find_run
+from papershell.orchestration.azure.sdk import asking
+from papershell.trainers.recording import MODEL_FOLDER, ModelVersion, RunRecord
+from papershell.trainers.registry import receive
 
 if TYPE_CHECKING:
     from azureml.core import Run, Workspace
@@ -17,22 +18,8 @@ if TYPE_CHECKING:
 _NOT_PARAMETERS = ("job", "trainer")
 
 
-def find_run(workspace: Workspace, run_id: str) -> RunHandle:
-    """Return a run of the workspace by its id.
-
-    Raises
-    ------
-    OrchestrationError
-        There is none.
-    """
-    from azureml.core import Run
-
-    with asking(f"find run {run_id}"):
-        return RunHandle(Run.get(workspace, run_id))
-
-
 class WorkspaceRecords:
-    """Runs and models of a workspace, by the functions that `papershell.trainers.tracking` has for the local store."""
+    """Runs and models of a workspace, by the functions of `papershell.trainers.run_history` and `.registry`."""
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
@@ -48,9 +35,9 @@ class WorkspaceRecords:
             return [_record(run) for run in found[:limit]]
 
     def get_run(self, run_id: str) -> RunRecord:
-        """Return one run with its files, by its whole id."""
+        """Return one run with its files; any unambiguous beginning of its id suffices."""
         handle = find_run(self._workspace, run_id)
-        with asking(f"read run {run_id}"):
+        with asking(f"read run {handle.id}"):
             return _record(handle.run, files=handle.files())
 
     def list_models(self) -> list[ModelVersion]:
@@ -76,44 +63,29 @@ class WorkspaceRecords:
         """Copy the files of a registered model into ``folder``, each whole or not at all."""
         from azureml.core import Model
 
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".download-") as scratch:
-            with asking(f"download model {name}:{version or '*'}"):
-                model = Model(self._workspace, name, version=int(version) if version else None)
-                model.download(scratch)
-            found = [path for path in sorted(Path(scratch).rglob("*")) if path.is_file()]
-            return [path.rename(folder / path.name) for path in found]
+        with asking(f"download model {name}:{version or '*'}"):
+            model = Model(self._workspace, name, version=int(version) if version else None)
+            return receive(folder, model.download)
 
 
 def _created(run: Run) -> str:
-    """Return when a run was made; the SDK keeps it in a private field only."""
+    """Return the time when a run was made; the SDK keeps it in a private field only."""
     return str(run._run_dto["created_utc"])
 
 
 def _record(run: Run, files: Sequence[str] = ()) -> RunRecord:
-    tags = {k: str(v) for k, v in run.get_tags().items() if k not in _NOT_PARAMETERS}
-    started = datetime.fromisoformat(_created(run)).astimezone()
+    tags = run.get_tags()
+    newest = {name: v[-1] if isinstance(v, list) and v else v for name, v in run.get_metrics().items()}
     return RunRecord(
         id=run.id,
-        name=run.get_tags().get("trainer") or run.display_name or "",
+        name=tags.get("trainer") or run.display_name or "",
         experiment=run.experiment.name,
         status=run.get_status(),
-        started=started,
-        params=tags,
-        metrics={name: _last(value) for name, value in run.get_metrics().items() if _is_number(value)},
+        started=datetime.fromisoformat(_created(run)).astimezone(),
+        params={name: str(value) for name, value in tags.items() if name not in _NOT_PARAMETERS},
+        metrics={name: float(value) for name, value in newest.items() if isinstance(value, (int, float))},
         files=files,
     )
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) or (
-        isinstance(value, list) and bool(value) and isinstance(value[-1], (int, float))
-    )
-
-
-def _last(value: Any) -> float:
-    """Return a metric's newest value: the SDK gives a list where it was logged repeatedly."""
-    return float(value[-1] if isinstance(value, list) else value)
 
 
 def _model(model: Any) -> ModelVersion:

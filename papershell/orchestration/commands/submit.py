@@ -1,0 +1,170 @@
+"""``papershell submit`` and ``preflight``: jobs on Azure ML or on this machine."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import sys
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from papershell.orchestration.commands.options import Auth, SignIn, Workspace, pass_on
+
+if TYPE_CHECKING:
+    from papershell.orchestration.azure.job import TrainJob
+    from papershell.orchestration.azure.preflight import Finding
+    from papershell.orchestration.azure.run_handle import RunHandle
+
+_TRAINER_FLAGS = {"ignore_unknown_options": True, "allow_extra_args": True}
+BuildJob = Callable[..., Any]  # download: bool -> TrainJob
+
+
+class DataMode(StrEnum):
+    """How the data reaches a node."""
+
+    download = "download"
+    mount = "mount"
+
+
+def register(app: typer.Typer) -> None:
+    app.command(context_settings=_TRAINER_FLAGS)(_with_job_options(submit))
+    app.command(context_settings=_TRAINER_FLAGS)(_with_job_options(preflight))
+
+
+def submit(
+    build: BuildJob,
+    workspace: Workspace = "config.json",
+    auth: SignIn = Auth.auto,
+    dry_run: Annotated[bool, typer.Option(help="Print the request, send nothing.")] = False,
+    export: Annotated[
+        Path | None, typer.Option(help="Write the job for Azure ML version 2, send nothing.")
+    ] = None,
+    wait: Annotated[bool, typer.Option(help="Show the log and wait for the end.")] = False,
+) -> None:
+    """Submit a trainer as a run, on Azure ML or, with --workspace loopback, on this machine."""
+    from papershell.orchestration.azure import preflight, submission
+    from papershell.orchestration.azure.cluster import free_cores
+    from papershell.orchestration.azure.export import export as write_files
+    from papershell.orchestration.azure.snapshot import measure
+    from papershell.orchestration.workspaces import is_loopback, open_workspace
+
+    job = build(download=not (dry_run or export))
+    here, source = is_loopback(workspace), measure()
+    stops = _stops(preflight.preflight(job, source=source), here=here)
+    if dry_run:
+        print(json.dumps(submission.request(job, source=source), indent=2))
+    if stops:
+        raise typer.Exit(1)
+    if export:
+        for path in write_files(job, export, source=source):
+            print(f"wrote {path}")
+    if dry_run or export:
+        return
+    opened = open_workspace(workspace, auth=auth.value)
+    if _stops(preflight.quota(job, free_cores(opened)), here=here):
+        raise typer.Exit(1)
+    handle = submission.submit(job, opened, source=source, show=lambda line: print(line, file=sys.stderr))
+    print(f"run {handle.id}", flush=True)
+    if not here:
+        print(f"portal {handle.portal_url}", file=sys.stderr)
+    if wait:
+        _wait(handle, workspace)
+
+
+def preflight(build: BuildJob) -> None:
+    """Report what would go wrong with a job on Azure, without any use of the network."""
+    from papershell.orchestration.azure.preflight import preflight
+
+    if _stops(preflight(build()), here=False):
+        raise typer.Exit(1)
+    print("preflight found no errors")
+
+
+def _describe(
+    context: typer.Context,
+    trainer: Annotated[str, typer.Argument(help="logreg, keras-mnist or torch-cifar10, then its own flags.")],
+    data: Annotated[
+        str | None, typer.Option(help="A folder, mnist, digits, cifar10, or dataset:NAME of the workspace.")
+    ] = None,
+    data_mode: Annotated[DataMode, typer.Option(help="How the data reaches the node.")] = DataMode.download,
+    cluster: Annotated[str | None, typer.Option(help="Name of the cluster.")] = None,
+    vm_size: Annotated[
+        str | None, typer.Option(help="VM size of the cluster, if it is to be created.")
+    ] = None,
+    max_nodes: Annotated[
+        int | None, typer.Option(help="Most nodes of the cluster, if it is to be created.")
+    ] = None,
+    nodes: Annotated[int, typer.Option(help="Nodes of this run.")] = 1,
+    processes_per_node: Annotated[int, typer.Option(help="Processes on each node.")] = 1,
+    environment: Annotated[Path | None, typer.Option(help="Conda file.")] = None,
+    image: Annotated[str | None, typer.Option(help="Base image (default: by the GPU).")] = None,
+    experiment: Annotated[str | None, typer.Option(help="(default: the trainer's)")] = None,
+    time_limit_min: Annotated[float | None, typer.Option(help="End the run after so many minutes.")] = None,
+    job: Annotated[Path | None, typer.Option(help="Take the whole job from a JSON file.")] = None,
+) -> BuildJob:
+    """Return a function that builds the job of these options, or reads the file of ``--job``."""
+    from papershell.orchestration.azure.job import build_job
+
+    given = {name: context.params[name] for name in _JOB_OPTIONS if name not in ("context", "job")}
+    if job:
+        return lambda **_: _read_job(context, job)
+    return lambda **how: build_job(arguments=context.args, **given | {"data_mode": data_mode.value}, **how)
+
+
+_JOB_OPTIONS = inspect.signature(_describe, eval_str=True).parameters
+
+
+def _with_job_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Replace a command's first parameter by the options of a job; the command gets the job's builder."""
+    _, *own = inspect.signature(command, eval_str=True).parameters.values()
+
+    def run(**given: Any) -> None:
+        build = _describe(**{name: given.pop(name) for name in _JOB_OPTIONS})
+        command(build, **given)
+
+    run.__name__, run.__doc__ = command.__name__, command.__doc__
+    run.__signature__ = inspect.Signature([*_JOB_OPTIONS.values(), *own])  # type: ignore[attr-defined]
+    run.__annotations__ = {p.name: p.annotation for p in (*_JOB_OPTIONS.values(), *own)}
+    return run
+
+
+def _read_job(context: typer.Context, path: Path) -> TrainJob:
+    """Return the job of ``--job``. The file describes the whole job, so flags beside it are refused."""
+    from papershell.orchestration.azure.job import JobError, TrainJob
+
+    described = TrainJob.from_json(path.read_text(encoding="utf-8"))
+    sources = {
+        name: context.get_parameter_source(name) for name in _JOB_OPTIONS if name not in ("trainer", "job")
+    }
+    given = [f"--{name.replace('_', '-')}" for name, by in sources.items() if by and by.name == "COMMANDLINE"]
+    if described.trainer != context.params["trainer"] or given or context.args:
+        unused = ", ".join([*given, *context.args]) or f"trainer {context.params['trainer']!r}"
+        raise JobError(f"{path} says all of the job, for {described.trainer}; leave out {unused}")
+    return described
+
+
+def _stops(found: list[Finding], *, here: bool) -> bool:
+    """Show the findings; return whether one stops the job. On this machine Azure's own faults do not."""
+    stopping = [finding for finding in found if finding.level == "error" and not (here and finding.cloud)]
+    for finding in found:
+        level = "warning (on Azure an error)" if finding.level == "error" else "warning"
+        print(f"{'error' if finding in stopping else level}: {finding.message}", file=sys.stderr)
+    return bool(stopping)
+
+
+def _wait(handle: RunHandle, workspace: str) -> None:
+    """Show the log until the run ends, then its results."""
+    try:
+        state = handle.follow(pass_on)
+    except KeyboardInterrupt as stop:
+        cancel = f"papershell runs cancel {handle.id} --workspace {workspace}"
+        raise KeyboardInterrupt(f"run {handle.id} goes on; `{cancel}` ends it") from stop
+    print(f"{state}: {json.dumps(handle.metrics())}")
+    for name in handle.files():
+        print(f"  {name}")
+    if state != "Completed":
+        raise RuntimeError(f"run {handle.id} ended as {state}; {handle.failure() or 'its log says more'}")

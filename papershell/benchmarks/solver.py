@@ -54,7 +54,7 @@ from papershell.benchmarks.interleave import interleave
 from papershell.benchmarks.mnist import find_images, print_goals
 from papershell.kernels import PathSolution, fit_path, read_idx
 from papershell.kernels.backends import is_available
-from papershell.kernels.logreg.products import Samples
+from papershell.kernels.logreg.problem import Samples
 
 SCALE = 1 / 255
 RATES = np.logspace(-1, 4, 16)
@@ -149,9 +149,15 @@ def product_routes(
     if not integer_products_are_exact():
         print("  this processor has no fast exact byte products")
         return {}
-    samples = Samples(X, np.zeros(len(X), np.int64), np.ones((1, len(X))), 2, "multinomial", 1.0, False)
+    samples = Samples(X, np.zeros(len(X), np.int64), np.ones((1, len(X))), 2, 1.0, False)
     engine = IntegerEngine(samples)
-    return {f"int8, {count} digits a weight": partial(engine.multiply, W, count, room) for count in (2, 3, 4)}
+    bias, out = np.zeros(W.shape[1]), np.empty((len(X), W.shape[1]), np.float32) if room is None else room
+
+    def product(count: int) -> np.ndarray:
+        engine.multiply(W, count, bias, [out])
+        return out
+
+    return {f"int8, {count} digits a weight": partial(product, count) for count in (2, 3, 4)}
 
 
 def one() -> None:

@@ -26,7 +26,7 @@ from papershell.benchmarks.mnist import print_goals
 from papershell.benchmarks.solver import SCALE, load, torch_lbfgs
 from papershell.kernels import available_backends, fit_path
 from papershell.kernels.backends import is_available
-from papershell.kernels.logreg.products import FLOAT32, FLOAT64, Grade, Samples
+from papershell.kernels.logreg.problem import Problem, Samples
 
 RATES = np.logspace(-1, 4, 32)
 GRADIENT = 1e-6
@@ -93,42 +93,42 @@ def products(X: np.ndarray, y: np.ndarray, device: str, R: int) -> None:
     from papershell.kernels.logreg.on_torch_cuda import BytesEngine, FloatsEngine
 
     K = int(y.max()) + 1
-    samples = Samples(X, y, np.ones((1, len(y))), K, "multinomial", 1.0, True)
+    samples = Samples(X, y, np.ones((1, len(y))), K, 1.0, True)
     engine, floats = BytesEngine(samples, device), FloatsEngine(samples, device)
     rng = np.random.default_rng(0)
     W = 0.1 * torch.tensor(rng.standard_normal((K * R, X.shape[1])), device=device)
     D = 0.1 * torch.tensor(rng.standard_normal((K * R, len(y))), device=device)
-    theta, fold = (
-        1e-3 * torch.tensor(rng.standard_normal((R, K, engine.width)), device=device),
-        np.zeros(R, np.int64),
-    )
+    theta = 1e-3 * torch.tensor(rng.standard_normal((R, K, X.shape[1] + 1)), device=device)
     wide = floats.X.double()
     exact = wide @ W.T, D @ wide
     flops = 2 * W.numel() * len(y)
     print(
         f"  bytes {X.shape} times {W.shape[0]} columns, and the transpose: ms, Tflop/s, error of the largest"
     )
-    for grade in (FLOAT32, *(Grade(pieces, 0.0, 0.0) for pieces in (1, 2, 3)), FLOAT64):
-        split = isinstance(grade.precision, int)
-        route, name = (engine, f"bfloat16, {grade.precision} pieces") if split else (floats, grade.precision)
-        right, left = route.operand(W, grade), route.operand(D, grade)
-        rows = engine.X if split else wide.to(right.dtype)
-        line = f"    {name:20s}"
-        for A, B, axis, truth in ((rows, right.T, 1, exact[0]), (left, rows, 0, exact[1])):
-            ms = device_ms(partial(route.product, A, B), device)
-            Z = route.product(A, B).double()
-            Z = route.join(Z if axis else Z.T, W.shape[0])
-            error = float(((Z if axis else Z.T) - truth).abs().max() / truth.abs().max())
-            line += f" {ms:8.3f} {flops / ms / 1e9:7.1f} {error:8.1e} "
+    routes = [(floats, 0), (engine, 0), (engine, 1), (floats, 1)]
+    for route, precision in routes:
+        right, left = route.operand(W, precision), route.operand(D, precision)
+        rows = engine.X if route is engine else wide.to(right.dtype)
+        name = route.precisions[precision].product
+        line = f"    {f'bfloat16, {name} slices' if route is engine else name!s:20s}"
+        for A, B, truth in ((right, rows.T, exact[0].T), (left, rows, exact[1])):
+            ms = device_ms(partial(route.matmul, A, B), device)
+            error = float((route.joined_slices(route.matmul(A, B).double(), len(W)) - truth).abs().max())
+            line += f" {ms:8.3f} {flops / ms / 1e9:7.1f} {error / float(truth.abs().max()):8.1e} "
         print(line)
-    for grade in engine.grades:
-        ms = device_ms(partial(engine.loss_and_gradient, theta, fold, grade), device)
-        unit = " pieces" if isinstance(grade.precision, int) else ""
-        print(f"    whole pass of {R} rates, {grade.precision}{unit}: {ms:.3f} ms")
-    Z, bias = wide[:, :1].float().repeat(1, 3 * K * R), torch.zeros(K * R, dtype=torch.float64, device=device)
-    for name, residual in (("kernel", engine.residual), ("formulas", engine.residual_by_formula)):
-        ms = device_ms(partial(residual, Z, bias, slice(None), (R, K), fold), device)
-        print(f"    logits to residuals, 3 pieces, {name}: {ms:.3f} ms")
+    numbers = list(range(R))
+    for number in numbers:
+        engine.work_on(number, Problem(0, None, np.ones(X.shape[1] + 1), np.ones(K), 1.0, 1.0))
+    for precision, each in enumerate(engine.precisions):
+
+        def whole(precision: int = precision) -> None:
+            engine.set_direction(numbers, theta, precision)
+            engine.gradient(numbers, np.ones(R), precision)
+
+        engine.set_logits(numbers, theta, precision)
+        print(
+            f"    whole pass of {R} rates, {each.product} slices or type: {device_ms(whole, device):.3f} ms"
+        )
 
 
 def fits(X: np.ndarray, y: np.ndarray, rates: np.ndarray, backend: str) -> float:

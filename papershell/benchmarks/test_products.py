@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,9 @@ import pytest
 from papershell.benchmarks.measure import Measure, Work, against, device_of, need
 from papershell.benchmarks.solver import product_routes
 from papershell.kernels import backends
-from papershell.kernels.logreg.products import FLOAT32, FLOAT64, FloatEngine, Grade, Samples
+from papershell.kernels.logreg.engine import FLOAT32, FLOAT64, Engine, Kept
+from papershell.kernels.logreg.losses import loss_and_residual
+from papershell.kernels.logreg.problem import Problem, Samples
 
 COLUMNS, CLASSES = 160, 10
 NUMPY = "NumPy, float32 products"
@@ -24,10 +25,10 @@ REST_S = 0.1  # longer than OpenBLAS's threads spin after a call
 
 def samples_of(X: np.ndarray, y: np.ndarray) -> Samples:
     """Bytes and labels as the engines take them."""
-    return Samples(X, y, np.ones((1, len(X))), CLASSES, "multinomial", 1 / 255, True)
+    return Samples(X, y, np.ones((1, len(X))), CLASSES, 1 / 255, True)
 
 
-def engine_of(backend: str, samples: Samples) -> FloatEngine:
+def engine_of(backend: str, samples: Samples) -> Engine:
     """The engine of a back end."""
     need(backend)
     return backends.implementation("logreg", backend).Engine(samples)
@@ -80,18 +81,18 @@ def test_residual(measure: Measure, images: np.ndarray, labels: np.ndarray, case
     """Softmax, loss and residual of a block of logits that stays in the cache."""
     rows = 32_000 // rates
     samples = samples_of(images[:rows], labels[:rows])
-    Z = np.random.default_rng(0).standard_normal((rows, rates * CLASSES)).astype(np.float32)
-    buffer, bias, fold = np.empty_like(Z), np.zeros(rates * CLASSES), np.zeros(rates, np.int64)
-    plain = FloatEngine(samples, np)
-    fused = engine_of("numba", samples)
-    arguments = (bias, slice(None), (rates, CLASSES), fold)
+    Z = np.random.default_rng(0).standard_normal((rates, rows, CLASSES)).astype(np.float32)
+    fused, weight = engine_of("numba", samples), np.ones(rows)
+    works = [Kept(samples.y, weight, z, np.zeros_like(z)) for z in Z]
 
-    def in_place() -> np.ndarray:
-        np.copyto(buffer, Z)  # part of what is timed: the kernel overwrites its input
-        return fused.residual(buffer, *arguments)[1]
+    def formulas(dtype: type) -> np.ndarray:
+        return np.stack([loss_and_residual(np, z.astype(dtype), samples.y, weight)[1] for z in Z])
 
-    calls = {"NumPy formulas": lambda: plain.residual(Z, *arguments)[1], "numba, fused": in_place}
-    exact = plain.residual(Z.astype(np.float64), *arguments)[1]
+    calls = {
+        "NumPy formulas": lambda: formulas(np.float32),
+        "numba, fused": lambda: np.stack([fused.residual(work, 0.0, slice(None))[1] for work in works]),
+    }
+    exact = formulas(np.float64)
     measure(
         calls, case, group=f"residual of {rates} rate{'s' * (rates > 1)}", error=against(exact), tolerance=2 * EPS,
         dtype="float32", backend="numba" if "numba" in case else "numpy",
@@ -105,25 +106,32 @@ def test_pass(measure: Measure, images: np.ndarray, labels: np.ndarray, case: st
     """One pass of the solver: losses and gradients of all rates, in single precision."""
     samples = samples_of(images, labels)
     theta = np.random.default_rng(0).standard_normal((rates, CLASSES, samples.width)) * 0.1
-    fold = np.zeros(rates, np.int64)
+    problem, numbers = (
+        Problem(0, None, np.ones(samples.width), np.ones(CLASSES), 1.0, 1.0),
+        list(range(rates)),
+    )
 
-    def gradient(engine: FloatEngine, grade: Grade) -> Callable[[], Any]:
+    def gradient(engine: Engine, precision: int) -> Callable[[], Any]:
         points = engine.array(theta)
+        for number in numbers:
+            engine.work_on(number, problem)
 
         def run() -> Any:
-            with engine.one_blas_thread() if engine.threads > 1 else nullcontext():
-                return engine.loss_and_gradient(points, fold, grade)[1]
+            with engine.limits():
+                engine.set_logits(numbers, points, precision)
+                return engine.gradient(numbers, np.zeros(rates), precision)[1]
 
         return run
 
-    reference = FloatEngine(samples, np)
-    calls = {NUMPY: gradient(reference, FLOAT32)}
+    plain = Engine(samples, np)
+    calls = {NUMPY: gradient(plain, plain.precisions.index(FLOAT32))}
     if case not in calls:
         engine = engine_of(case, samples)
-        calls[case] = gradient(engine, engine.grades[-2])
+        calls[case] = gradient(engine, len(engine.precisions) - 2)
     measure(
         calls, case, group=f"one pass, {rates} rate{'s' * (rates > 1)}",
-        error=against(gradient(reference, FLOAT64)()), tolerance=28 * EPS, dtype="float32",
+        error=against(gradient(Engine(samples, np), plain.precisions.index(FLOAT64))()),
+        tolerance=28 * EPS, dtype="float32",
         backend="numpy" if case == NUMPY else case, device=device_of(case),
         work=Work(2 * images.nbytes, 4 * images.size * rates * CLASSES, "GEMM, float32"), rest_s=REST_S,
     )  # fmt: skip

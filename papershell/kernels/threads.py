@@ -60,7 +60,8 @@ class _Limit:
     """BLAS at one thread while anybody asks for it; the settings before come back with the last that leaves."""
 
     def __init__(self) -> None:
-        self.lock, self.users, self.limiter, self.known = Lock(), 0, None, frozenset()  # type: Any
+        self.lock, self.users = Lock(), 0
+        self.limiter: Any = None
 
     def enter(self) -> None:
         """Limit BLAS if this is the first user."""
@@ -80,9 +81,8 @@ class _Limit:
 
 @cache
 def _blas_libraries() -> Any:
-    from threadpoolctl import ThreadpoolController
-
     import scipy.linalg  # brings its own library, which must be found too
+    from threadpoolctl import ThreadpoolController
 
     del scipy
     return ThreadpoolController().select(user_api="blas")

@@ -19,17 +19,15 @@ BEFORE = """
 static struct { unsigned x; } blockIdx, threadIdx, blockDim;
 """
 AFTER = """
-typedef void Kernel(const void *, void *, void *, const void *, const void *, const void *, const void *,
-                    int, int, int, int, int, int);
+typedef void Kernel(void *, const void *, double, void *, void *, const void *, const void *, int, int);
 
-extern "C" void launch(Kernel *kernel, unsigned grid, unsigned block, const void *Z, void *D, void *loss,
-                       const void *bias, const void *y, const void *weight, const void *fold,
-                       int n, int A, int K, int F, int pieces, int ovr)
+extern "C" void launch(Kernel *kernel, unsigned grid, unsigned block, void *Z, const void *D, double t, void *R,
+                       void *loss, const void *y, const void *weight, int n, int K)
 {
     blockDim.x = block;
     for (blockIdx.x = 0; blockIdx.x < grid; blockIdx.x++)
         for (threadIdx.x = 0; threadIdx.x < block; threadIdx.x++)
-            kernel(Z, D, loss, bias, y, weight, fold, n, A, K, F, pieces, ovr);
+            kernel(Z, D, t, R, loss, y, weight, n, K);
 }
 """
 
@@ -47,10 +45,17 @@ def build(folder: Path) -> Callable[[str], Callable]:
         entry = ctypes.cast(getattr(loaded, name), ctypes.c_void_p)
 
         def launch(grid, block, arguments) -> None:
-            assert all(isinstance(a, int) or a.is_contiguous() for a in arguments)
-            given = [a if isinstance(a, int) else ctypes.c_void_p(a.data_ptr()) for a in arguments]
+            assert all(isinstance(a, (int, float)) or a.is_contiguous() for a in arguments)
+            given = [as_c(a) for a in arguments]
             loaded.launch(entry, grid[0], block[0], *given)
 
         return launch
 
     return kernel
+
+
+def as_c(argument):
+    """Return a number or a tensor as ctypes passes it."""
+    if isinstance(argument, float):
+        return ctypes.c_double(argument)
+    return argument if isinstance(argument, int) else ctypes.c_void_p(argument.data_ptr())

@@ -11,8 +11,8 @@ import pytest
 from papershell.kernels import available_backends
 from papershell.kernels.backends import implementation, is_available
 from papershell.kernels.logreg import on_cuda
-from papershell.kernels.logreg.losses import value_and_residual
-from papershell.kernels.logreg.products import Samples
+from papershell.kernels.logreg.losses import loss_and_residual
+from papershell.kernels.logreg.problem import Problem, Samples
 from tests.conftest import require_gpu
 from tests.kernels import compiled_cuda
 
@@ -39,57 +39,49 @@ def make_engine(request, monkeypatch):
     return implementation("logreg", request.param).Engine
 
 
-@pytest.mark.parametrize("loss", ["multinomial", "ovr"])
-@pytest.mark.parametrize("dtype", ["float64", "float32", "2 pieces", "3 pieces"])
-@pytest.mark.parametrize(("n", "A", "K"), [(1, 1, 2), (33, 1, 3), (31, 7, 10), (64, 32, 2)])
-def test_the_kernel_is_the_formula(make_engine, monkeypatch, n, A, K, dtype, loss):
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("length", [0.0, 0.7])
+@pytest.mark.parametrize(("n", "K"), [(1, 1), (33, 3), (31, 10), (64, 1)])
+def test_the_kernel_is_the_formula(make_engine, monkeypatch, n, K, dtype, length):
     monkeypatch.setattr(on_cuda, "THREADS", 10)  # several blocks, the last one partly used
-    rng = np.random.default_rng(n + A)
-    Z, bias = 20 * rng.normal(size=(n, K * A)), rng.normal(size=K * A)
+    rng = np.random.default_rng(n + K)
+    Z, D = (20 * rng.normal(size=(n, K)).astype(dtype) for _ in range(2))
     Z[0] *= 50  # exp of it overflows
-    weight, fold = rng.uniform(0, 2, (3, n)) * (rng.random((3, n)) < 0.8), rng.integers(3, size=A)
-    samples = Samples(np.zeros((n, 1), np.uint8), rng.integers(K, size=n), weight, K, loss, 1.0, True)
-    engine = make_engine(samples)
-    if dtype.endswith("pieces"):
-        if len(engine.grades) == 2:
-            pytest.skip("this engine has no products of pieces")
-        count = int(dtype[0])
-        Z = np.hstack([Z / count] * count).astype(np.float32)
-        given, Z = engine.array(Z.copy()), Z.reshape(n, count, -1).sum(axis=1, dtype=np.float64)
-        unit = 0.5 ** (8 * count + 1)
-    else:
-        Z = Z.astype(dtype)
-        given, unit = engine.array(Z.copy()), np.finfo(dtype).eps / 2
-    logits = np.moveaxis((Z + bias).reshape(n, K, A), 1, 2)
-    value, D = value_and_residual(np, logits, np.eye(K)[samples.y][:, None], weight[fold].T, loss)
-    found = engine.residual(given, engine.array(bias), slice(None), (A, K), fold)
-    found_value, found_D, total = (
-        engine.to_host(engine.xp.astype(part, engine.xp.float64)) for part in found
+    weight = rng.uniform(0, 2, (1, n)) * (rng.random(n) < 0.8)
+    y = rng.integers(max(K, 2), size=n)
+    engine = make_engine(Samples(np.zeros((n, 1), np.uint8), y, weight, max(K, 2), 1.0, True))
+    engine.work_on(0, Problem(0, 1 if K == 1 else None, np.ones(2), np.ones(max(K, 2)), np.inf, 1.0))
+    kept = engine.kept[0]
+    kept.Z, kept.D = engine.array(Z.copy()), engine.array(D)
+    at = Z + np.asarray(length, dtype) * D
+    value, R = loss_and_residual(np, at.astype(np.float64), (y == 1) * 1 if K == 1 else y, weight[0])
+    found_value, found, total = (
+        engine.to_host(engine.xp.astype(part, engine.xp.float64))
+        for part in engine.residual(kept, length, slice(None))
     )
-    joined = found_D.reshape(n, -1, K * A).sum(axis=1)
-    np.testing.assert_allclose(found_value, value, rtol=1e-13)
-    exact = np.moveaxis(D, 2, 1).reshape(n, K * A)
-    np.testing.assert_allclose(joined, exact, rtol=0, atol=2 * (unit + 1e-15) * weight.max())
-    np.testing.assert_allclose(total, joined.sum(axis=0), rtol=0, atol=1e-13 * n)
+    unit = np.finfo(dtype).eps
+    logits = np.abs(at).max() * unit  # each is off by as much after the step
+    np.testing.assert_allclose(found_value, value, rtol=1e-13, atol=4 * n * logits)
+    np.testing.assert_allclose(found, R, rtol=0, atol=2 * (2 * logits + unit) * weight.max())
+    np.testing.assert_allclose(total, found.sum(axis=0), rtol=0, atol=1e-13 * n)
 
 
 @pytest.mark.gpu
-def test_pieces_on_a_gpu_are_float32_grade():
+def test_slices_on_a_gpu_are_float32_grade():
     """Matrix units truncate where a processor rounds; float32 products of the same floats set the measure."""
     require_gpu("torch")
     import torch
 
-    from papershell.kernels.logreg.on_torch_cuda import BytesEngine
-    from papershell.kernels.logreg.products import Grade
+    from papershell.kernels.logreg.on_torch_cuda import BytesEngine, split_bfloat16
 
     rng = np.random.default_rng(0)
     X, W = rng.integers(0, 256, (20_000, 785), dtype=np.uint8), rng.normal(size=(40, 785))
-    samples = Samples(X, np.arange(len(X)) % 2, np.ones((1, len(X))), 2, "ovr", 1.0, False)
+    samples = Samples(X, np.arange(len(X)) % 2, np.ones((1, len(X))), 2, 1.0, False)
     engine, exact = BytesEngine(samples), X @ W.T
     error = {}
-    for pieces in (1, 2, 3):
-        found = engine.product(engine.X, engine.operand(engine.array(W), Grade(pieces, 0.0, 0.0)).T)
-        error[pieces] = np.abs(engine.to_host(engine.join(found.double(), len(W))) - exact).max()
+    for slices in (1, 2, 3):
+        found = engine.matmul(split_bfloat16(engine.array(W), slices), engine.X.T)
+        error[slices] = np.abs(engine.to_host(engine.joined_slices(found.double(), len(W))).T - exact).max()
     single = torch.tensor(X, device="cuda").float() @ engine.array(W).float().T
     assert error[3] <= 4 * np.abs(engine.to_host(single.double()) - exact).max()
     assert error[3] < error[2] / 50 < error[1] / 2500
@@ -115,5 +107,5 @@ def test_nvidias_compiler_takes_the_source(architecture):
     nvrtc.nvrtcGetCUBINSize(program, ctypes.byref(size))
     code = ctypes.create_string_buffer(size.value)
     nvrtc.nvrtcGetCUBIN(program, code)
-    for name in ("residual_float32", "residual_float64", "residual_bfloat16"):
+    for name in ("residual_float32", "residual_float64"):
         assert f".text.{name}".encode() in code.raw

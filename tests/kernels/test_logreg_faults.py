@@ -6,19 +6,21 @@ import os
 import struct
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
-from papershell.kernels import BackendError, fit_path
-from papershell.kernels.logreg import coordinates, precondition
+from papershell.kernels import BackendError, Status, fit_path
+from papershell.kernels.logreg import preconditioner
+from papershell.kernels.logreg.path import Settings
 from tests.kernels.logreg_reference import ON_HOST, assert_same_optimum, blobs, check, in_bytes
 
 RATES = [0.0, 1e-3, 1.0]
 X, Y = blobs()
-WIDE, WIDE_Y = blobs(40, coordinates.LARGEST_GRAM + 10, 2, seed=1)
+WIDE, WIDE_Y = blobs(40, preconditioner.Settings().largest_gram + 10, 2, seed=1)
 MANY, MANY_Y = blobs(600, 8, 200, seed=2)
 SCALES = np.repeat([1.0, 1e8, 1e-8], (4, 3, 3))
 SEPARABLE = np.c_[0.01 * X, 5 * np.eye(3)[Y]]
@@ -34,7 +36,7 @@ HARD = {
     "far from the origin": (X + 1e6, Y, [0.0, 1.0], {}),
     "more features than rows": (FEW, FEW_Y, RATES, {}),
     "large features, few rows": (1e3 * LOUD, LOUD_Y, [1e-5, 1e-3, 1e-2], {}),
-    "features beyond the dual path": (WIDE, WIDE_Y, [1e-3, 100.0], {}),
+    "features beyond the eigenvectors": (WIDE, WIDE_Y, [1e-3, 100.0], {}),
     "two rows": (np.array([[0.0, 1.0], [1.0, 3.0]]), np.array([0, 1]), RATES, {}),
     "200 classes": (MANY, MANY_Y, [1e-3, 1.0], {}),
     "extreme rates": (X, Y, [1e-12, 1e12], {}),
@@ -50,6 +52,7 @@ def solve(X, y, rates, *, backend, scale=1.0, tol=1e-6, **options):
     """Fit, check every rate against the reference, and return the solution."""
     solution = fit_path(X, y, rates, scale=scale, tol=tol, max_iter=300, backend=backend, **options)
     X = np.asarray(X, np.float64) * scale
+    options.pop("settings", None)
     options["weight"] = options.pop("sample_weight", None)
     check(solution, X, y, rates, tol=tol, **options)
     return solution
@@ -113,54 +116,84 @@ def test_the_arrays_of_the_caller_stay_as_they_were():
         np.testing.assert_array_equal(array, kept[name], err_msg=name)
 
 
+SMALL = {
+    "few rows": {
+        "gram_rows": 64,
+        "candidate_rows": 80,
+        "leading": 6,
+        "drawn_rows": 48,
+        "drawn_for_class": 24,
+    },
+    "by class": {"largest_dense": 1},
+    "by class, few coordinates": {"largest_dense": 1, "leading": 4},
+    "coupled, few coordinates": {"leading": 4},
+    "few eigenvectors": {"leading": 4, "largest_gram": 5},
+}
+
+
+@pytest.mark.parametrize("case", SMALL)
+@pytest.mark.parametrize("fit_intercept", [True, False])
 @pytest.mark.parametrize("backend", ON_HOST)
-def test_more_rows_than_are_drawn_for_the_metric(backend, monkeypatch):
-    """With samples of a few dozen rows the metric is poor, and the answer the same."""
-    monkeypatch.setattr(coordinates, "GRAM_ROWS", 64)
-    monkeypatch.setattr(coordinates, "CANDIDATES", 80)
-    monkeypatch.setattr(coordinates, "LEADING", 6)
-    monkeypatch.setattr(precondition, "LEADING", 6)
-    monkeypatch.setattr(precondition, "SAMPLED_ROWS", 48)
+def test_a_poor_preconditioner_changes_no_answer(backend, fit_intercept, case):
+    """Samples of a few dozen rows, few coordinates, classes apart: every form, where each branch is cheap."""
+    sizes = preconditioner.Settings(drawn_products=0, **SMALL[case])
     for values, scale in ((X, 1.0), (in_bytes(X), 1 / 255)):
-        solution = solve(values, Y, RATES[1:], backend=backend, scale=scale)
-        assert all(status.reached for status in solution.status)
+        for loss in ("multinomial", "ovr"):
+            solution = solve(
+                values, Y, RATES[1:], backend=backend, scale=scale, loss=loss, fit_intercept=fit_intercept,
+                settings=Settings(preconditioner=sizes),
+            )  # fmt: skip
+            assert all(status.reached for status in solution.status)
 
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("backend", ON_HOST)
-def test_folds_of_which_the_metric_sees_every_kth_row_or_none(backend, monkeypatch):
+def test_folds_of_which_the_preconditioner_sees_every_kth_row_or_none(backend):
     """Every k-th row is how folds are often made; one row of weight is what chance seldom takes."""
-    monkeypatch.setattr(coordinates, "CANDIDATES", 40)
+    settings = Settings(
+        preconditioner=preconditioner.Settings(candidate_rows=40, drawn_rows=8, drawn_products=0)
+    )
     n, k = len(Y), len(Y) // 40
     folds = np.arange(n) % k == np.arange(k)[:, None]
     folds = np.vstack([folds, np.isin(np.arange(n), [0, 1])])
-    solution = fit_path(X, Y, 1.0, tol=1e-4, backend=backend, folds=folds)
+    solution = fit_path(X, Y, 1.0, tol=1e-4, backend=backend, folds=folds, settings=settings)
     assert all(status.reached for status in solution.status.ravel())
     check(solution, X, Y, 1.0, tol=1e-4, folds=folds)
 
 
-@pytest.mark.parametrize("leading", [4, 256])
 @pytest.mark.parametrize("backend", ON_HOST)
-def test_classes_that_share_a_block(backend, leading, monkeypatch):
-    monkeypatch.setattr(precondition, "LARGEST_METRIC_BYTES", 1)
-    monkeypatch.setattr(coordinates, "LEADING", leading)
-    monkeypatch.setattr(precondition, "LEADING", leading)
-    for loss in ("multinomial", "ovr"):
-        solution = solve(X, Y, RATES[1:], backend=backend, loss=loss)
-        assert all(status.reached for status in solution.status)
+def test_separable_classes_without_a_penalty_have_no_optimum(backend):
+    for X, y in ((SEPARABLE, Y), (np.array([[-1.0], [1.0], [-2.0], [2.0]]), np.array([0, 1, 0, 1]))):
+        for loss in ("multinomial", "ovr"):
+            solution = fit_path(X, y, [0.0, 1.0], loss=loss, backend=backend)
+            assert solution.status.tolist() == [Status.NO_OPTIMUM, Status.PROVEN]
+    assert fit_path(*blobs(spread=4.0), 0.0, backend=backend).status[0] is Status.GRADIENT
 
 
-@pytest.mark.parametrize("fit_intercept", [True, False])
+@pytest.mark.parametrize("loss", ["multinomial", "ovr"])
 @pytest.mark.parametrize("backend", ON_HOST)
-def test_few_leading_eigenvectors_of_few_rows(backend, fit_intercept, monkeypatch):
-    """The dual path at a size where every branch of it is cheap."""
-    for module in (coordinates, precondition):
-        monkeypatch.setattr(module, "LEADING", 8)
-    monkeypatch.setattr(coordinates, "LARGEST_GRAM", 32)
-    for values, scale in ((FEW, 1.0), (in_bytes(FEW), 1 / 255)):
-        options = {"backend": backend, "scale": scale, "fit_intercept": fit_intercept}
-        solution = solve(values, FEW_Y, [1e-2, 1.0], **options)
-        assert all(status.reached for status in solution.status)
+def test_badly_scaled_features_need_no_company_to_be_solved(backend, loss):
+    """A constant column of 1e8 once made the answer depend on the other rates."""
+    A = np.c_[X, np.full(len(X), 1e8), 1e-6 * X[:, :1], 1e4 + X[:, 1:2]]
+    together = fit_path(A, Y, [0.1, 10.0, 1000.0], loss=loss, backend=backend)
+    for r, rate in enumerate([0.1, 10.0, 1000.0]):
+        alone = fit_path(A, Y, rate, loss=loss, backend=backend)
+        assert alone.status[0] is Status.PROVEN and together.status[r] is Status.PROVEN
+        assert abs(alone.loss[0] - together.loss[r]) <= 1e-4 * alone.loss[0]
+
+
+@pytest.mark.parametrize("backend", ON_HOST)
+def test_softmax_coefficients_sum_to_zero_over_the_classes(backend):
+    """A common shift of all classes changes nothing but the penalty."""
+    start = fit_path(X, Y, RATES[1:], tol=1e-2, backend=backend)
+    shifted = replace(start, coef=start.coef + 3.0, intercept=start.intercept - 2.0)
+    for warm_start in (None, shifted):
+        solution = fit_path(X, Y, RATES[1:], backend=backend, warm_start=warm_start)
+        largest = np.abs(solution.coef).max()
+        assert np.abs(solution.coef.sum(axis=1)).max() <= 1e-12 * largest
+        assert np.abs(solution.intercept.sum(axis=1)).max() <= 1e-12 * max(
+            1.0, np.abs(solution.intercept).max()
+        )
 
 
 def changed(array: np.ndarray, value) -> np.ndarray:

@@ -90,7 +90,7 @@ def test_what_is_given_decides(backend, kind):
     for solution, gap in ((default, 1e-4), (loose, 1e-2), (tight, 1e-7)):
         assert all(status is Status.PROVEN for status in solution.status)
         assert (solution.gap <= gap).all()
-    assert (loose.n_iter < tight.n_iter).all()
+    assert (loose.n_iter <= tight.n_iter).all() and (loose.gap > tight.gap).any()
     both = fit_path(X, y, [1.0, 30.0], gap=1e-2, tol=1e-8, **options)
     assert (both.grad_norm <= 1e-8).all() and (both.gap <= 1e-2).all()
     assert all(status is Status.PROVEN for status in both.status)

@@ -1,4 +1,4 @@
-"""The products with X: digits of fixed point, exact integer products, and passes at every grade."""
+"""The products with X: digits of fixed point, exact integer products, and passes at every precision."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from hypothesis.extra import numpy as arrays
 
 from papershell.kernels import BackendError, available_backends
 from papershell.kernels.backends import is_available
-from papershell.kernels.logreg.coordinates import draw
+from papershell.kernels.logreg.engine import add_up
+from papershell.kernels.logreg.preconditioner import draw
+from papershell.kernels.logreg.problem import Problem, Samples
 from papershell.kernels.logreg.products import (
     LARGEST_INTEGER_SUM,
-    Samples,
-    add_up,
     join_digits,
     largest_fixed_point,
     split_digits,
@@ -82,29 +82,36 @@ def test_parts_are_added_member_by_member():
     assert add_up([(1, [2]), (3, [4]), (5, [6])]) == [9, [2, 4, 6]]
 
 
-def samples(X: np.ndarray, *, K=3, loss="multinomial", scale=1 / 255, fit_intercept=True) -> Samples:
+def samples(X: np.ndarray, *, K=3, scale=1 / 255, fit_intercept=True) -> Samples:
     n = len(X)
     weight = np.stack([np.ones(n), np.arange(n) % 3])
-    return Samples(X, np.arange(n) % K, weight, K, loss, scale, fit_intercept)
+    return Samples(X, np.arange(n) % K, weight, K, scale, fit_intercept)
 
 
-def passes(engine, reference, theta: np.ndarray, fold: np.ndarray):
-    """Yield of each grade its unit and the errors of loss and gradient relative to the sums' sizes."""
-    exact, gradient = reference.loss_and_gradient(theta, fold, reference.grades[-1])
-    for grade in engine.grades:
-        if isinstance(grade.precision, str):
-            unit = {"float32": FLOAT32, "float64": FLOAT64}[grade.precision]
+def one_pass(engine, theta: np.ndarray, precision: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return losses (A,) and gradients (A, K, P + 1) of problems in both folds: softmax, or sigmoids of class 1."""
+    K = theta.shape[1]
+    for number in range(len(theta)):
+        problem = Problem(number % 2, 1 if K == 1 else None, np.ones(1), np.ones(max(2, K)), 1.0, 1.0)
+        engine.work_on(number, problem)
+    numbers = list(range(len(theta)))
+    engine.set_logits(numbers, engine.array(theta), precision)
+    loss, gradient = engine.gradient(numbers, np.zeros(len(theta)), precision)
+    return loss, engine.to_host(gradient)
+
+
+def passes(engine, reference, theta: np.ndarray):
+    """Yield of each precision its unit and the errors of loss and gradient relative to the sums' sizes."""
+    exact, gradient = one_pass(reference, theta, 0)
+    for number, precision in enumerate(engine.precisions):
+        if isinstance(precision.product, str):
+            unit = {"float32": FLOAT32, "float64": FLOAT64}[precision.product]
         elif engine.X.dtype == np.uint8:
-            unit = 0.5 / largest_fixed_point(grade.precision)
-        else:  # bfloat16: a piece is 8 bits, and the last bit of a number may be lost to each of the float32 sums
-            unit = 0.5 ** (8 * grade.precision)
-        value, found = one_pass(engine, theta, fold, grade)
-        yield grade, unit, np.abs(value - exact), np.abs(found - gradient)
-
-
-def one_pass(engine, theta: np.ndarray, fold: np.ndarray, grade) -> list[np.ndarray]:
-    """Return losses and gradients on the host."""
-    return [engine.to_host(part) for part in engine.loss_and_gradient(engine.array(theta), fold, grade)]
+            unit = 0.5 / largest_fixed_point(precision.product)
+        else:  # bfloat16: a slice is 8 bits, and the last bit of a number may be lost to each of the float32 sums
+            unit = 0.5 ** (8 * precision.product)
+        value, found = one_pass(engine, theta, number)
+        yield precision, unit, np.abs(value - exact), np.abs(found - gradient)
 
 
 BYTES = {
@@ -121,24 +128,53 @@ BYTES = {
     P=st.integers(1, 70),
     A=st.sampled_from([1, 4, 9]),
     kind=st.sampled_from(list(BYTES)),
-    loss=st.sampled_from(["multinomial", "ovr"]),
+    K=st.sampled_from([1, 3]),
     fit_intercept=st.booleans(),
     magnitude=st.floats(1e-3, 3.0),
     seed=st.integers(0, 9),
 )
-@example(n=60, P=1, A=4, kind="random", loss="ovr", fit_intercept=True, magnitude=1.0, seed=0)
-@example(n=90, P=64, A=9, kind="all 255", loss="multinomial", fit_intercept=True, magnitude=3.0, seed=0)
-def test_every_grade_keeps_its_promise(n, P, A, kind, loss, fit_intercept, magnitude, seed):
+@example(n=60, P=1, A=4, kind="random", K=1, fit_intercept=True, magnitude=1.0, seed=0)
+@example(n=90, P=64, A=9, kind="all 255", K=3, fit_intercept=True, magnitude=3.0, seed=0)
+def test_every_precision_keeps_its_promise(n, P, A, kind, K, fit_intercept, magnitude, seed):
     rng = np.random.default_rng(seed)
-    data = samples(BYTES[kind](rng, n, P).astype(np.uint8), loss=loss, fit_intercept=fit_intercept)
+    data = samples(BYTES[kind](rng, n, P).astype(np.uint8), fit_intercept=fit_intercept)
+    theta = magnitude * rng.normal(size=(A, K, data.width))
     reference = ReferenceEngine(data)
-    theta = magnitude * rng.normal(size=(A, 3, reference.width))
     for engine in engines(data):
-        for grade, unit, of_value, of_gradient in passes(engine, reference, theta, np.arange(A) % 2):
-            # A logit is P products with weights near the largest, each off by a unit; a row weighs up to 2.
-            logit = unit * (P + 1) * np.abs(theta).max()
-            assert (of_value <= 2 * n * 3 * (logit + FLOAT64 * 100)).all(), grade
-            assert (of_gradient <= 2 * n * (logit + unit * n)).all(), grade
+        for precision, unit, of_value, of_gradient in passes(engine, reference, theta):
+            # A logit is P products with weights near the largest, each off by a unit, and itself stored in the
+            # precision's type; a row weighs up to 2.
+            stored = np.finfo(precision.logits).eps * (P + 1) * np.abs(theta).max()
+            logit = unit * (P + 1) * np.abs(theta).max() + stored
+            assert (of_value <= 2 * n * 3 * (logit + FLOAT64 * 100)).all(), precision
+            assert (of_gradient <= 2 * n * (logit + unit * n)).all(), precision
+
+
+@pytest.mark.parametrize("K", [1, 3, 20])
+def test_slopes_and_moments_are_derivatives_of_the_loss(K):
+    """Against differences of the loss along the kept direction, and along the intercepts."""
+    rng = np.random.default_rng(K)
+    data = samples(rng.integers(0, 256, (300, 12), dtype=np.uint8), K=max(2, K))
+    theta, direction = 0.3 * rng.normal(size=(2, 1, K, 13))
+    h, shift = 1e-4, 0.1 * rng.normal(size=K)
+    for engine in engines(data):
+        last = len(engine.precisions) - 1
+        low, middle, high = (one_pass(engine, theta + t * direction, last)[0][0] for t in (-h, 0.0, h))
+        one_pass(engine, theta, last)
+        engine.set_direction([0], engine.array(direction), last)
+        first, second = engine.slopes([0], np.zeros(1))[0]
+        assert first == pytest.approx((high - low) / (2 * h), rel=1e-5, abs=1e-5 * abs(middle))
+        assert second == pytest.approx((high - 2 * middle + low) / h**2, rel=1e-3, abs=1e-3 * abs(middle))
+        shifted = theta + np.pad(shift[None, :, None], ((0, 0), (0, 0), (12, 0)))
+        value, gradient = one_pass(engine, shifted, last)
+        one_pass(engine, theta, last)
+        total, sums, curvature = engine.moments(0, shift)
+        assert total == pytest.approx(value[0], rel=1e-9)
+        np.testing.assert_allclose(sums, gradient[0, :, -1], rtol=1e-6, atol=1e-6)
+        nearby = engine.moments(0, shift + h * np.eye(K)[0])[1]
+        np.testing.assert_allclose(
+            curvature[0], (nearby - sums) / h, rtol=1e-2, atol=1e-3 * abs(curvature).max()
+        )
 
 
 def engines(data: Samples):
@@ -160,29 +196,26 @@ def test_digits_are_float64_and_float32_grade(torch_engine):
     rng = np.random.default_rng(0)
     data = samples(rng.integers(0, 256, (500, 123), dtype=np.uint8))
     theta = 0.3 * rng.normal(size=(2, 3, 124))
-    reference = ReferenceEngine(data)
     engine = torch_engine.IntegerEngine(data)
     errors = {
-        grade.precision: of_gradient.max() / data.weight.sum(axis=1).min()
-        for grade, _, _, of_gradient in passes(engine, reference, theta, np.array([0, 1]))
+        precision.product: of_gradient.max() / data.weight.sum(axis=1).min()
+        for precision, _, _, of_gradient in passes(engine, ReferenceEngine(data), theta)
     }
     assert errors[6] < 1e-12 and errors[3] < 1e-6 < errors[2] < 1e-2
 
 
-def test_blocks_of_rows_add_up_to_the_whole(monkeypatch):
+def test_blocks_of_rows_add_up_to_the_whole():
     rng = np.random.default_rng(0)
     data = samples(rng.integers(0, 256, (2000, 20), dtype=np.uint8))
     theta = rng.normal(size=(2, 3, 21))
-    fold = np.array([0, 1])
     for engine in engines(data):
-        whole = one_pass(engine, theta, fold, engine.grades[-1])
-        monkeypatch.setattr(type(engine), "block_bytes", 1)
+        last = len(engine.precisions) - 1
+        whole = one_pass(engine, theta, last)
+        engine.block_bytes = 1
         blocks = engine.blocks(1)
         assert len(blocks) > 4 and sum(len(range(2000)[block]) for block in blocks) == 2000
-        parts = one_pass(engine, theta, fold, engine.grades[-1])
-        for a, b in zip(whole, parts, strict=True):
+        for a, b in zip(whole, one_pass(engine, theta, last), strict=True):
             np.testing.assert_allclose(a, b, rtol=0, atol=2000 * 2000 * FLOAT64)
-        monkeypatch.undo()
 
 
 @pytest.mark.parametrize(

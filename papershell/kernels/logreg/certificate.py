@@ -25,7 +25,9 @@ NEWTON_STEPS = 12
 SMALL_SUM = 1e-12  # of a fold's weight: the sum of a class's residuals is then rounding
 
 
-def balance(moments: Callable[[np.ndarray], tuple[float, np.ndarray, np.ndarray]], K: int, total: float) -> np.ndarray:
+def balance(
+    moments: Callable[[np.ndarray], tuple[float, np.ndarray, np.ndarray]], K: int, total: float
+) -> np.ndarray:
     """Return the shift (K,) of the intercepts after which they have no gradient.
 
     Parameters
@@ -87,4 +89,8 @@ def distance(
     change = math.sqrt(2.0) * row_norms
     rest = loss - total * entropy + change * float(np.linalg.norm(W))
     bias = theta[:, -1] - theta[:, -1].mean() if len(sums) > 1 else theta[:, -1]
-    return 0.5 * (norm + t * change / math.sqrt(penalty.min())) ** 2 + abs(float(sums @ bias)) + t * max(rest, 0.0)
+    return (
+        0.5 * (norm + t * change / math.sqrt(penalty.min())) ** 2
+        + abs(float(sums @ bias))
+        + t * max(rest, 0.0)
+    )

@@ -1,8 +1,8 @@
 """Rows split over the processes that torchrun started: each rank sums over its own, rank 0 iterates.
 
-Rank 0 sends the name of each operation and its arguments to all; each rank carries it out on its rows, and one reduction
-adds up what it returns. Only rank 0 decides anything, so that processors whose rounding differs cannot fall out
-of step. The preconditioner is made from few rows, by rank 0 alone.
+Rank 0 sends the name of each operation and its arguments to all; each rank carries it out on its rows, and one
+reduction adds up what it returns. Only rank 0 decides anything, so that processors whose rounding differs cannot fall
+out of step. The preconditioner is made from few rows, by rank 0 alone.
 """
 
 from __future__ import annotations
@@ -143,11 +143,15 @@ class Ranks:
 
     def carry_out(self, engine: Engine, name: str, arguments: tuple) -> list[Array]:
         """Call an operation of ``engine``; return its arrays, on rank 0 summed over all ranks."""
-        on_device = [engine.array(a) if name.startswith("set_") and isinstance(a, np.ndarray) else a for a in arguments]
+        on_device = [
+            engine.array(a) if name.startswith("set_") and isinstance(a, np.ndarray) else a for a in arguments
+        ]
         found = getattr(engine, name)(*on_device)
         if name not in SUMS:
             return []
-        parts = [np.asarray(engine.to_host(part)) for part in (found if isinstance(found, tuple) else (found,))]
+        parts = [
+            np.asarray(engine.to_host(part)) for part in (found if isinstance(found, tuple) else (found,))
+        ]
         packed = self.torch.as_tensor(np.concatenate([part.ravel() for part in parts]), device=self.device)
         self.dist.reduce(packed, 0)
         edges = np.cumsum([part.size for part in parts])[:-1]
@@ -159,11 +163,14 @@ class RowsOnRanks:
     """The rows of all ranks, as rank 0 sees them: the `Rows` of the solver."""
 
     def __init__(self, ranks: Ranks, engine: Engine) -> None:
-        self.ranks, self.engine = ranks, engine
+        self.ranks, self.engine, self.precisions = ranks, engine, engine.precisions
 
     def ask(self, name: str, *arguments: Any) -> list[Array]:
         """Let all ranks carry out an operation; return the sums."""
-        plain = tuple(a if isinstance(a, (int, list, np.ndarray, Problem)) else self.engine.to_host(a) for a in arguments)
+        plain = tuple(
+            a if isinstance(a, (int, list, np.ndarray, Problem)) else self.engine.to_host(a)
+            for a in arguments
+        )
         self.ranks.send((name, plain))
         return self.ranks.carry_out(self.engine, name, plain)
 

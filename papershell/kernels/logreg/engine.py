@@ -8,7 +8,7 @@ and, for the preconditioner, `product` and `covariance`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
@@ -20,6 +20,7 @@ import numpy as np
 from papershell.kernels.logreg.losses import Array, loss_and_residual, probabilities, slope_and_curvature
 from papershell.kernels.logreg.problem import Problem, Samples
 from papershell.kernels.logreg.products import LARGEST_INTEGER_SUM
+from papershell.kernels.threads import one_blas_thread
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,11 @@ class Engine:
             weighted = p * (w[::every] * float(every))[:, None]
             second = -(weighted.T @ p)
             total = xp.sum(weighted, axis=0)
-            return loss, xp.sum(R, axis=0), second + (total[:, None] * xp.eye(K, dtype=xp.float64, **self.on_device))
+            return (
+                loss,
+                xp.sum(R, axis=0),
+                second + (total[:, None] * xp.eye(K, dtype=xp.float64, **self.on_device)),
+            )
 
         loss, sums, curvature = self.total(block, self.blocks(K * 16))
         return float(loss), self.to_host(sums), self.to_host(curvature)
@@ -168,7 +173,7 @@ class Engine:
 
     def limits(self) -> AbstractContextManager:
         """Return the context in which the engine is to be used."""
-        return nullcontext()
+        return one_blas_thread()
 
     def operand(self, W: Array, precision: int) -> Array:
         """Return weights (C, P) as they are multiplied: rounded, or in slices below each other."""
@@ -180,7 +185,7 @@ class Engine:
 
     def product(self, theta: Array, out: list[Array], precision: int) -> None:
         """Set the arrays ``out`` (N, K) to the rows times ``theta`` (A, K, P + 1) float64."""
-        xp, P = self.xp, self.X.shape[1]
+        P = self.X.shape[1]
         flat = theta.reshape(-1, theta.shape[-1])
         W = self.operand(flat[:, :P] * self.samples.scale, precision)
         bias, K = flat[:, P] if self.samples.fit_intercept else None, theta.shape[1]
@@ -236,7 +241,11 @@ class Engine:
 
     def joined_slices(self, product: Array, C: int) -> Array:
         """Return (C, n) from products (slices * C, n)."""
-        return product if product.shape[0] == C else self.xp.sum(product.reshape(-1, C, product.shape[1]), axis=0)
+        return (
+            product
+            if product.shape[0] == C
+            else self.xp.sum(product.reshape(-1, C, product.shape[1]), axis=0)
+        )
 
     def joined(self, gradient: Array, total: Array, shape: tuple[int, int, int]) -> Array:
         """Return gradients (A, K, P + 1) of weights (C, P) and intercepts (C,)."""

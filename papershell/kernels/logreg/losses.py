@@ -55,9 +55,7 @@ def loss_and_residual(xp: ModuleType, Z: Array, y: Array, weight: Array) -> tupl
     return weight @ losses, (e / total - Y) * weight[:, None]
 
 
-def slope_and_curvature(
-    xp: ModuleType, Z: Array, D: Array, y: Array, weight: Array
-) -> tuple[Array, Array]:
+def slope_and_curvature(xp: ModuleType, Z: Array, D: Array, y: Array, weight: Array) -> tuple[Array, Array]:
     """Return the first and second derivative of the summed loss at logits ``Z`` (n, K) along ``D`` (n, K)."""
     p = probabilities(xp, Z)
     first = xp.sum((p - onehot(xp, y, Z)) * D, axis=1)

@@ -19,9 +19,23 @@ def compiled(name: str) -> Kernel:
 
     def launch(grid, block, arguments):
         assert all(isinstance(a, (int, float)) or a.flags.c_contiguous for a in arguments)
-        kernel(grid, block, tuple(np.int32(a) if isinstance(a, int) else np.float64(a) if isinstance(a, float) else a for a in arguments))
+        kernel(
+            grid,
+            block,
+            tuple(
+                np.int32(a) if isinstance(a, int) else np.float64(a) if isinstance(a, float) else a
+                for a in arguments
+            ),
+        )
 
     return launch
+
+
+def as_c(argument):
+    """Return a number as the type that the kernel takes, and an array as it is."""
+    if isinstance(argument, int):
+        return np.int32(argument)
+    return np.float64(argument) if isinstance(argument, float) else argument
 
 
 class Engine(CudaEngine):

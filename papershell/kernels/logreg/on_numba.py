@@ -115,13 +115,13 @@ def _rows_of_tile(K):
     return max(8, min(256, TILE // K // 8 * 8))
 
 
-# A tile of few rows is turned into ``z`` (K, lanes): of each class a vector over rows, so that every loop over j is wide.
+# A tile of few rows is turned into ``z`` (K, lanes): of each class a vector over rows, so that loops over j are wide.
 # Indices are unsigned: a signed one might be negative and count from the end, which LLVM does not vectorize.
 
 
 @_jit
 def residuals(Z, D, t, y, weight, out, column, columns, slices, unit_out, total):
-    """Go ``t`` along D, turn the logits into residuals, return their loss and add the residuals' sums to ``total`` (K,).
+    """Go ``t`` along D, turn the logits into residuals, return the loss and add the residuals to ``total`` (K,).
 
     Z, D : (n, K); Z is moved along.
     out : (n, >= slices * columns), in whose columns from ``column`` on the residuals are put: as they are, or
@@ -221,7 +221,7 @@ def slopes(Z, D, t, y, weight):
 
 @_jit
 def join_sums(S, slices, unit, bias, first_column, Z):
-    """Set Z (n, K) to the numbers that sums of digits S (n, >= slices * C) make from a column on, plus ``bias`` (C,)."""
+    """Set Z (n, K) to what sums of digits S (n, >= slices * C) make from a column on, plus ``bias`` (C,)."""
     n, K = Z.shape
     C, c = U(unit.size), U(first_column)
     for i in range(n):
@@ -247,15 +247,13 @@ class Engine(engine.Engine):
         """See `engine.Engine.map`."""
         return threads.pool().map(function, items)
 
-    def limits(self):
-        """See `engine.Engine.limits`."""
-        return threads.one_blas_thread()
-
     def residual(self, work, t, index):
         """Fused: see `engine.Engine.residual`."""
         Z, total = work.Z[index], np.zeros(work.Z.shape[1])
         out = np.empty_like(Z)
-        loss = residuals(Z, work.D[index], t, work.y[index], work.weight[index], out, 0, out.shape[1], 1, 0.0, total)
+        loss = residuals(
+            Z, work.D[index], t, work.y[index], work.weight[index], out, 0, out.shape[1], 1, 0.0, total
+        )
         return loss, out, total
 
     def slope(self, work, t):

@@ -109,10 +109,17 @@ class IntegerEngine(on_numba.Engine):
 
     def product(self, theta, out, precision):
         """See `engine.Engine.product`; exact sums of products with the weights in fixed point."""
-        slices, P, K = self.precisions[precision].product, self.X.shape[1], theta.shape[1]
-        flat = theta.reshape(-1, theta.shape[-1])
-        weights, unit = padded_digits(flat[:, :P].T * self.samples.scale, slices)
+        P, flat = self.X.shape[1], theta.reshape(-1, theta.shape[-1])
         bias = flat[:, P].copy() if self.samples.fit_intercept else np.zeros(len(flat))
+        self.multiply(flat[:, :P].T * self.samples.scale, int(self.precisions[precision].product), bias, out)
+
+    def multiply(self, W: np.ndarray, slices: int, bias: np.ndarray, out: list[np.ndarray]) -> None:
+        """Set ``out`` (N, K), together C columns, to the rows of raw bytes times ``W`` (P, C) plus ``bias`` (C,).
+
+        The sums are exact; what is rounded is ``W``, to so many slices, and the result.
+        """
+        weights, unit = padded_digits(W, slices)
+        K = out[0].shape[1]
 
         def share(blocks: list[slice]) -> None:
             Z = torch.empty((blocks[0].stop - blocks[0].start, weights.shape[1]), dtype=torch.int32)
@@ -122,11 +129,15 @@ class IntegerEngine(on_numba.Engine):
                 for a, target in enumerate(out):
                     on_numba.join_sums(z, slices, unit, bias, a * K, target[index])
 
-        list(self.map(share, self.shares(self.blocks(P + 4 * weights.shape[1]))))
+        list(self.map(share, self.shares(self.blocks(len(W) + 4 * weights.shape[1]))))
 
     def gradient(self, numbers, lengths, precision):
         """See `engine.Engine.gradient`; the residuals in fixed point, and their sums exact."""
-        slices, works, P = self.precisions[precision].product, [self.kept[n] for n in numbers], self.X.shape[1]
+        slices, works, P = (
+            int(self.precisions[precision].product),
+            [self.kept[n] for n in numbers],
+            self.X.shape[1],
+        )
         A, K = len(works), works[0].Z.shape[1]
         C = A * K
         width = -(-slices * C // VECTOR) * VECTOR

@@ -16,9 +16,9 @@ import numpy as np
 import torch
 
 from papershell.kernels.backends import array_namespace, has_bfloat16_products
+from papershell.kernels.logreg.engine import FLOAT64, Precision
 from papershell.kernels.logreg.on_cuda import SOURCE, CudaEngine, Kernel
 from papershell.kernels.logreg.on_torch import shared
-from papershell.kernels.logreg.engine import FLOAT64, Precision
 from papershell.kernels.logreg.problem import Samples
 
 
@@ -65,7 +65,9 @@ class FloatsEngine(CudaEngine):
 
     def array(self, values):
         """See `Engine.array`; host arrays may be read-only."""
-        return super().array(shared(np.ascontiguousarray(values)) if isinstance(values, np.ndarray) else values)
+        return super().array(
+            shared(np.ascontiguousarray(values)) if isinstance(values, np.ndarray) else values
+        )
 
     def to_host(self, values):
         """See `Engine.to_host`; PyTorch copies from a device on request only."""

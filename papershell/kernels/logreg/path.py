@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -30,8 +30,8 @@ class Settings:
     logits_bytes : of the logits that a batch of problems may keep; more problems are solved batch after batch.
     """
 
-    solver: solver.Settings = solver.Settings()
-    preconditioner: preconditioner.Settings = preconditioner.Settings()
+    solver: solver.Settings = field(default_factory=solver.Settings)
+    preconditioner: preconditioner.Settings = field(default_factory=preconditioner.Settings)
     logits_bytes: int = 2 << 30
 
 
@@ -127,7 +127,10 @@ def fit_path(
     weight = weight / unit[:, None]  # float32 and fixed point see each fold's weights at their own scale
     y, settings = validate.labels(y, len(X)), settings or Settings()
     raw = Samples(X, y, weight, int(y.max()) + 1, validate.scale(scale), bool(fit_intercept))
-    name = choose_backend(*X.shape, raw.n_classes, len(weight) * rates.size, X.dtype) if backend == "auto" else backend
+    name = backend
+    if backend == "auto":
+        N, P = X.shape
+        name = choose_backend(N, P, raw.n_classes, len(weight) * rates.size, X.dtype)
     make = backends.implementation("logreg", name).Engine
     layout = Layout(raw, rates, unit, validate.loss(loss), penalize_intercept, warm_start)
     problems = layout.problems(tol, gap)
@@ -177,7 +180,9 @@ class Layout:
         largest = 255.0 if X.dtype == np.uint8 else max(float(X.max()), -float(X.min()))
         self.largest_feature = largest * abs(self.samples.scale)
         K = raw.n_classes
-        self.classes: list[int | None] = [1] if K == 2 else [None] if loss == "multinomial" else list(range(K))
+        self.classes: list[int | None] = (
+            [1] if K == 2 else [None] if loss == "multinomial" else list(range(K))
+        )
 
     def problems(self, tol: float | None, gap: float | None) -> dict[int, Problem]:
         """Return the problems by number: folds, in them rates, in them classes."""
@@ -195,7 +200,9 @@ class Layout:
                     free = self.raw.fit_intercept and not self.penalize_intercept
                     provable = rate > 0.0 and l2 > 0.0 and (not free or bool((own > 0).all()))
                     wanted = np.inf if tol is None and provable else DEFAULT_TOL if tol is None else tol
-                    found.append(Problem(fold, k, ridge, own, float(wanted), float(gap) if provable else np.inf))
+                    found.append(
+                        Problem(fold, k, ridge, own, float(wanted), float(gap) if provable else np.inf)
+                    )
         return dict(enumerate(found))
 
     def starts(self, problems: dict[int, Problem]) -> dict[int, np.ndarray]:
@@ -232,7 +239,10 @@ class Layout:
 
     def pack(self, found: dict[int, Result], shape: tuple[int, ...], name: str) -> PathSolution:
         """Shape the results as a path."""
-        each = [self.join([found[n] for n in range(i, i + len(self.classes))], i) for i in range(0, len(found), len(self.classes))]
+        each = [
+            self.join([found[n] for n in range(i, i + len(self.classes))], i)
+            for i in range(0, len(found), len(self.classes))
+        ]
         fields = list(zip(*each, strict=True))
         K, P = self.raw.n_classes, self.raw.X.shape[1]
         theta = np.stack(fields[0])
@@ -259,7 +269,10 @@ class Layout:
         status = min((result.status for result in results), key=WORST_FIRST.index)
         if self.raw.n_classes == 2:
             theta = np.concatenate([-theta, theta])
-            theta, value, distance = (0.5 * theta, value, distance) if self.loss == "multinomial" else (theta, 2 * value, 2 * distance)
+            if self.loss == "multinomial":
+                theta = 0.5 * theta
+            else:
+                value, distance = 2 * value, 2 * distance
         elif self.loss == "multinomial":
             theta = theta - theta.mean(axis=0)
         if status is Status.GRADIENT and self.rates[rate] == 0.0 and self.separates(theta, fold):

@@ -17,7 +17,7 @@ Roosta-Khorasani, Ré, Mahoney, "Sub-sampled Newton methods with non-uniform sam
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -45,6 +45,7 @@ class Settings:
     drawn_rows : of the candidates, for one coupled matrix.
     drawn_for_class : of the candidates, for one class's matrix.
     drawn_products : rows times squared coordinates that are cheap: few coordinates draw more rows.
+    float64_elements : rows times features up to which the preconditioner is float64.
     pass_overhead : multiplications that take as long as what a pass does beside its products.
     """
 
@@ -57,6 +58,7 @@ class Settings:
     drawn_for_class: int = 2048
     drawn_products: int = 60_000_000
     pass_overhead: float = 2e7
+    float64_elements: int = 1_000_000
 
 
 @dataclass
@@ -84,7 +86,7 @@ class Basis:
 def stratified_rows(samples: Samples, most: int) -> tuple[np.ndarray, np.ndarray]:
     """Return rows that stand for all (n,) and how many each stands for; of every class half its share at least."""
     N = len(samples.y)
-    if N <= most:
+    if most >= N:
         return np.arange(N), np.ones(N)
     rng, order = np.random.default_rng(0), np.argsort(samples.y, kind="stable")
     counts = np.bincount(samples.y, minlength=samples.n_classes)
@@ -119,7 +121,9 @@ class Preconditioners:
     principal : whether the features are uncorrelated and fall in variance.
     """
 
-    def __init__(self, make: Callable[[Samples], Engine], samples: Samples, settings: Settings, principal: bool = False):
+    def __init__(
+        self, make: Callable[[Samples], Engine], samples: Samples, settings: Settings, principal: bool = False
+    ):
         self.settings, P, self.n_rows = settings, samples.X.shape[1], len(samples.y)
         most = max(settings.candidate_rows, 2 * self.drawn(min(P, settings.leading) + 1))
         rows, times = stratified_rows(samples, most)
@@ -130,8 +134,12 @@ class Preconditioners:
         self.fit_intercept, self.principal = samples.fit_intercept, principal
         self.basis = self.make_basis()
         self.Q = min(settings.leading, self.basis.vectors.shape[1])
+        self.exact = whole and settings.leading >= P and self.drawn(P + 1) * 2 >= len(samples.y)
+        # Newton's method on small problems in float64: weights and repeated rows agree to the last digits
+        self.dtype = (
+            np.float64 if self.exact and len(samples.y) * P <= settings.float64_elements else np.float32
+        )
         self.lead = self.project()
-        self.exact = whole and P <= settings.leading and self.drawn(P + 1) * 2 >= len(samples.y)
 
     def make_basis(self) -> Basis:
         """Return the coordinates of the candidates."""
@@ -144,10 +152,10 @@ class Preconditioners:
         X, mean, rest = samples.X[index], np.zeros(P), 0.0
         if samples.fit_intercept:
             mean = X.mean(axis=0, dtype=np.float64) * samples.scale
-        if P <= settings.leading or self.principal:
+        if settings.leading >= P or self.principal:
             values = np.mean((X * np.float64(samples.scale) - mean) ** 2, axis=0)
             vectors = np.eye(P, dtype=np.float32)
-        elif P <= settings.largest_gram:
+        elif settings.largest_gram >= P:
             values, vectors = np.linalg.eigh(self.engine.covariance(index, mean).astype(np.float32))
             values, vectors = values[::-1].astype(np.float64), vectors[:, ::-1]
         else:
@@ -168,7 +176,7 @@ class Preconditioners:
         """Return the candidates in the leading coordinates, and ones for the intercept: (n, Q + 1) float32."""
         V, mean = self.basis.vectors[:, : self.Q].astype(np.float64).T, self.basis.mean
         columns = np.column_stack([V, -V @ mean]) if self.fit_intercept else V
-        out = np.empty((len(self.samples.y), self.Q + self.fit_intercept), np.float32)
+        out = np.empty((len(self.samples.y), self.Q + self.fit_intercept), self.dtype)
         self.engine_product(columns[None], [out[:, : self.Q]])
         if self.fit_intercept:
             out[:, self.Q] = 1.0
@@ -176,8 +184,10 @@ class Preconditioners:
 
     def engine_product(self, theta: np.ndarray, out: list[np.ndarray]) -> None:
         """Set ``out`` (n, K) on the host to the candidates times ``theta`` (A, K, P + 1)."""
-        engine, precision = self.engine, max(0, len(self.engine.precisions) - 2)
-        targets = [engine.xp.zeros(o.shape, dtype=engine.dtype("float32"), **engine.on_device) for o in out]
+        engine = self.engine
+        precision = max(0, len(engine.precisions) - (1 if self.dtype is np.float64 else 2))
+        dtype = engine.dtype(np.dtype(self.dtype).name)
+        targets = [engine.xp.zeros(o.shape, dtype=dtype, **engine.on_device) for o in out]
         engine.product(engine.array(theta), targets, precision)
         for target, host in zip(targets, out, strict=True):
             host[:] = engine.to_host(target)
@@ -186,7 +196,11 @@ class Preconditioners:
         """Return what the candidates (n,) weigh in a problem, in sum its total; equal if none is of its fold."""
         weight = self.samples.weight[problem.fold] * self.times
         total = weight.sum()
-        return weight * (problem.total / total) if total > 0.0 else np.full(weight.size, problem.total / weight.size)
+        return (
+            weight * (problem.total / total)
+            if total > 0.0
+            else np.full(weight.size, problem.total / weight.size)
+        )
 
     def first(self, problem: Problem) -> Preconditioner:
         """Return the preconditioner at W = 0 and the intercepts that tell the classes' shares."""
@@ -202,7 +216,7 @@ class Preconditioners:
         diagonal = 1.0 / (m[:, None] * self.basis.values + penalty.diagonal)
         rest = 1.0 / np.maximum(m * self.basis.rest + penalty.rest, TINY)
         edge = 1.0 / (m + (problem.ridge[-1] if self.fit_intercept else 0.0))
-        return Preconditioner(self.engine, self.basis, total, diagonal, rest, edge, E, None)
+        return Preconditioner(self.engine, self.basis, total, diagonal, rest, edge, E, None, self.dtype)
 
     def passes(self, problem: Problem) -> float:
         """Return what a refresh costs, in passes over all rows of one problem: multiplications of either."""
@@ -224,12 +238,14 @@ class Preconditioners:
         if (ridge == ridge[0]).all():
             return Penalty(np.full(V, ridge[0]), float(ridge[0]), None)
         vectors = self.basis.vectors.astype(np.float64)
-        return Penalty(ridge @ vectors**2, float(ridge.mean()), (vectors[:, : self.Q].T * ridge) @ vectors[:, : self.Q])
+        return Penalty(
+            ridge @ vectors**2, float(ridge.mean()), (vectors[:, : self.Q].T * ridge) @ vectors[:, : self.Q]
+        )
 
     def refresh(self, problems: list[Problem], thetas: list[np.ndarray]) -> list[Preconditioner]:
         """Return the preconditioners at ``thetas`` (K, P + 1)."""
-        logits = [np.empty((len(self.samples.y), p.columns), np.float32) for p in problems]
-        for problem, theta, Z in zip(problems, thetas, logits, strict=True):
+        logits = [np.empty((len(self.samples.y), p.columns), self.dtype) for p in problems]
+        for theta, Z in zip(thetas, logits, strict=True):
             self.engine_product(theta[None], [Z])
         return list(self.engine.map(lambda pair: self.at(*pair), zip(problems, logits, strict=True)))
 
@@ -247,31 +263,33 @@ class Preconditioners:
         if problem.columns * size <= self.settings.largest_dense:
             dense = self.coupled(p, w, ridge)
         else:
-            own = np.ascontiguousarray((own * w[:, None].astype(np.float32)).T)
+            own = np.ascontiguousarray((own * w[:, None].astype(self.dtype)).T)
             dense = np.stack([self.of_class(h, ridge) for h in own])
         diagonal = 1.0 / (totals[:, None] * self.basis.values + penalty.diagonal)
         rest = 1.0 / np.maximum(totals * self.basis.rest + penalty.rest, TINY)
-        return Preconditioner(self.engine, self.basis, problem.total, diagonal, rest, 1.0 / totals, None, dense)
+        return Preconditioner(
+            self.engine, self.basis, problem.total, diagonal, rest, 1.0 / totals, None, dense, self.dtype
+        )
 
     def of_class(self, h: np.ndarray, ridge: np.ndarray) -> np.ndarray:
-        """Return the inverse (Q + 1, Q + 1) float32 of one class's matrix, from curvatures (n,)."""
+        """Return the inverse (Q + 1, Q + 1) of one class's matrix, from curvatures (n,)."""
         most = max(self.settings.drawn_for_class, 8 * len(ridge))
         if h.size <= 2 * most:
-            gram = (self.lead.T * h.astype(np.float32)) @ self.lead
+            gram = (self.lead.T * h.astype(self.dtype)) @ self.lead
         else:
             rows = self.lead[draw(h, most)]
-            gram = (rows.T @ rows) * np.float32(h.sum() / most)
+            gram = (rows.T @ rows) * self.dtype(h.sum() / most)
         return inverse(gram.astype(np.float64) + ridge)
 
     def coupled(self, p: np.ndarray, w: np.ndarray, ridge: np.ndarray) -> np.ndarray:
-        """Return the inverse over classes x coordinates (n, n) float32."""
+        """Return the inverse over classes x coordinates (n, n)."""
         K, size = p.shape[1], len(ridge)
         h = w * (p * (1 - p)).sum(axis=1)
         most, A = self.drawn(size), self.lead
         if h.size > 2 * most:
             index = draw(h, most)
             A, p, w = A[index], p[index], (w[index] / np.maximum(h[index], TINY)) * (h.sum() / most)
-        w = w.astype(np.float32)
+        w = w.astype(self.dtype)
         if K == 1:
             return inverse((A.T * (w * p[:, 0] * (1 - p[:, 0]))) @ A + ridge)
         H = np.zeros((K, size, K, size))
@@ -279,10 +297,10 @@ class Preconditioners:
             weights = (p[:, k + 1 :] * p[:, k : k + 1]) * w[:, None]
             grams = weighted_grams(A, weights)
             H[k, :, k] += grams.sum(axis=0)
-            for l, gram in enumerate(grams, k + 1):
-                H[k, :, l] = H[l, :, k] = -gram
-                H[l, :, l] += gram
-        scale = np.einsum("kiki->i", H) / K  # of the common shift, which the softmax does not see
+            for j, gram in enumerate(grams, k + 1):
+                H[k, :, j] = H[j, :, k] = -gram
+                H[j, :, j] += gram
+        scale = np.einsum("kiki->ki", H).min(axis=0)  # of the common shift, which the softmax does not see
         for k in range(K):
             H[k, :, k] += ridge
             H[:, np.arange(size), k, np.arange(size)] += scale / K
@@ -301,21 +319,22 @@ def weighted_grams(A: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def inverse(H: np.ndarray) -> np.ndarray:
-    """Return the inverse (n, n) float32 of a symmetric positive semidefinite matrix with a little on its diagonal."""
+    """Return the inverse (n, n) of a symmetric positive semidefinite matrix with a little on its diagonal."""
     from scipy.linalg import lapack
 
     diagonal = H.diagonal()
     root = np.sqrt(np.where(diagonal > TINY, diagonal, np.inf))
-    unit = H / np.outer(root, root)
-    unit[np.diag_indices_from(unit)] += JITTER
-    factor, failed = lapack.dpotrf(unit, lower=True, overwrite_a=True)
-    while failed:
-        unit[np.diag_indices_from(unit)] += 1e-3
-        factor, failed = lapack.dpotrf(unit, lower=True)
+    unit, jitter = H / np.outer(root, root), JITTER
+    factor, failed = lapack.dpotrf(unit + jitter * np.eye(len(H)), lower=True)
+    while failed and jitter < 1.0:
+        jitter *= 1e3
+        factor, failed = lapack.dpotrf(unit + jitter * np.eye(len(H)), lower=True)
+    if failed:  # not a number: the logits overflow
+        return np.eye(len(H))
     lower, _ = lapack.dpotri(factor, lower=True)
     lower[np.diag_indices_from(lower)] *= 0.5
     full = np.tril(lower)
-    return ((full + full.T) / np.outer(root, root)).astype(np.float32)
+    return (full + full.T) / np.outer(root, root)
 
 
 @dataclass
@@ -346,15 +365,16 @@ class Preconditioner:
     edge: np.ndarray
     classes: np.ndarray | None
     dense: np.ndarray | None
+    dtype: Any
 
     def __post_init__(self) -> None:
         array = self.engine.array
         self.on_device: dict[str, Any] = {
-            name: array(np.asarray(value, np.float32))
+            name: array(np.asarray(value, self.dtype))
             for name, value in vars(self).items()
             if isinstance(value, np.ndarray)
         }
-        self.vectors, self.mean = array(self.basis.vectors), array(self.basis.mean)
+        self.vectors, self.mean = array(self.basis.vectors.astype(self.dtype)), array(self.basis.mean)
 
     def __call__(self, gradients: list[Array]) -> list[Array]:
         """Return the inverse times mean gradients (K, P + 1) float64, times the fold's weight: steps of the weights."""
@@ -363,7 +383,7 @@ class Preconditioner:
     def one(self, gradient: Array) -> Array:
         """Return the inverse Hessian times one gradient."""
         xp, P = self.engine.xp, self.basis.vectors.shape[0]
-        single, double = self.engine.dtype("float32"), self.engine.dtype("float64")
+        single, double = self.engine.dtype(np.dtype(self.dtype).name), self.engine.dtype("float64")
         size = xp.max(xp.abs(gradient)) + 1e-300
         gradient = gradient / size
         edge, features = gradient[:, P:], gradient[:, :P]
@@ -391,5 +411,9 @@ class Preconditioner:
         dense, K = d["dense"], v.shape[0]
         Q = dense.shape[-1] // (K if dense.ndim == 2 else 1) - e.shape[1]
         both = xp.concat([v[:, :Q], e], axis=1)
-        both = (dense @ both.reshape(-1)).reshape(K, -1) if dense.ndim == 2 else (dense @ both[:, :, None])[:, :, 0]
+        both = (
+            (dense @ both.reshape(-1)).reshape(K, -1)
+            if dense.ndim == 2
+            else (dense @ both[:, :, None])[:, :, 0]
+        )
         return xp.concat([both[:, :Q], d["diagonal"][:, Q:] * v[:, Q:]], axis=1), both[:, Q:]

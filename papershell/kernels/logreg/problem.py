@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 STATISTICS_ROWS = 2_000  # that decide whether features are badly scaled
+ABSENT = 1e-12  # share at which a class that a fold lacks begins; its optimum is zero
 LARGEST_OFFSET, LARGEST_RATIO = 1e3, 1e4  # of a mean to its deviation, and of two deviations
 
 
@@ -86,7 +87,7 @@ class Problem:
         """Return theta (K, P + 1) of zeros, with the intercepts that tell the classes' shares."""
         theta = np.zeros((self.columns, width))
         if free:
-            logs = np.log(np.maximum(self.counts, 0.1 * self.total / len(self.counts) / 100))
+            logs = np.log(np.maximum(self.counts, ABSENT * self.total))
             theta[:, -1] = logs - logs.mean() if self.positive is None else logs[1] - logs[0]
         return theta
 
@@ -136,16 +137,26 @@ class Standardized(Identity):
 
     def theta(self, theta):
         W = theta[:, : self.P] / self.deviation
-        return np.column_stack([W, theta[:, self.P :] - (W @ self.mean)[:, None]]) if self.fit_intercept else W
+        return (
+            np.column_stack([W, theta[:, self.P :] - (W @ self.mean)[:, None]]) if self.fit_intercept else W
+        )
 
     def gradient(self, gradient):
         W = gradient[:, : self.P] * self.deviation
-        return np.column_stack([W + gradient[:, self.P :] * self.mean, gradient[:, self.P :]]) if self.fit_intercept else W
+        return (
+            np.column_stack([W + gradient[:, self.P :] * self.mean, gradient[:, self.P :]])
+            if self.fit_intercept
+            else W
+        )
 
     def inverse(self, theta):
         W = theta[:, : self.P]
         scaled = W * self.deviation
-        return np.column_stack([scaled, theta[:, self.P :] + (W @ self.mean)[:, None]]) if self.fit_intercept else scaled
+        return (
+            np.column_stack([scaled, theta[:, self.P :] + (W @ self.mean)[:, None]])
+            if self.fit_intercept
+            else scaled
+        )
 
 
 class RowSpace(Identity):
@@ -186,7 +197,9 @@ class RowSpace(Identity):
 
     def theta(self, theta):
         W = self.combine(theta[:, : self.P])
-        return np.column_stack([W, theta[:, self.P :] - (W @ self.mean)[:, None]]) if self.fit_intercept else W
+        return (
+            np.column_stack([W, theta[:, self.P :] - (W @ self.mean)[:, None]]) if self.fit_intercept else W
+        )
 
     def gradient(self, gradient):
         W, edge = self.combine(gradient[:, : self.P]), gradient[:, self.P :]
@@ -194,7 +207,12 @@ class RowSpace(Identity):
 
     def inverse(self, theta):
         W, edge = theta[:, : len(self.mean)], theta[:, len(self.mean) :]
-        scores = np.concatenate([(r * np.float64(self.scale) - self.mean) @ W.T for r in np.array_split(self.X, 1 + len(self.X) // 512)])
+        scores = np.concatenate(
+            [
+                (r * np.float64(self.scale) - self.mean) @ W.T
+                for r in np.array_split(self.X, 1 + len(self.X) // 512)
+            ]
+        )
         c = scores.T @ self.rows
         return np.column_stack([c, edge + (W @ self.mean)[:, None]]) if self.fit_intercept else c
 
@@ -215,9 +233,14 @@ def coordinates(samples: Samples, rates: np.ndarray, penalize_intercept: bool) -
     constant = deviation <= 1e-9 * offset
     varying = deviation[~constant & (deviation > 0)]
     if not varying.size:
-        return Identity(P) if not offset.any() else Standardized(mean, np.where(offset > 0, offset, 1.0), samples.fit_intercept)
+        return (
+            Standardized(mean, np.where(offset > 0, offset, 1.0), samples.fit_intercept)
+            if offset.any()
+            else Identity(P)
+        )
     middle = math.exp(np.log(varying).mean())
     deviation = np.where(deviation > 0, deviation, middle)
+    far = offset > LARGEST_OFFSET * np.where(constant, middle, deviation)
     deviation = np.where(constant, np.maximum(offset, middle), deviation)
-    poor = varying.max() > LARGEST_RATIO * varying.min() or (offset > LARGEST_OFFSET * np.where(constant, middle, deviation)).any()
+    poor = far.any() or varying.max() > LARGEST_RATIO * varying.min()
     return Standardized(mean, deviation, samples.fit_intercept) if poor else Identity(P)

@@ -31,8 +31,12 @@ class Status(Enum):
     """How the iteration of one rate ended; ``message`` says it in a sentence."""
 
     PROVEN = "the loss is proven to lie within the given gap of its optimum, and tol holds if given"
-    GRADIENT = "the largest gradient of the mean objective is at most tol; the field gap says what that proves"
-    NO_OPTIMUM = "the classes are separable and l2 = 0: the loss has no minimum, and tol holds on the way to infinity"
+    GRADIENT = (
+        "the largest gradient of the mean objective is at most tol; the field gap says what that proves"
+    )
+    NO_OPTIMUM = (
+        "the classes are separable and l2 = 0: the loss has no minimum, and tol holds on the way to infinity"
+    )
     MAX_ITER = "max_iter iterations were not enough; raise max_iter, tol or gap"
     STALLED = "no step lowers the objective any more: the precision of float64 is reached before tol or gap"
 
@@ -77,7 +81,9 @@ class Rows(Protocol):
     def slopes(self, numbers: list[int], lengths: np.ndarray) -> np.ndarray: ...
     def shift(self, number: int, shift: np.ndarray) -> None: ...
     def moments(self, number: int, shift: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]: ...
-    def gradient(self, numbers: list[int], lengths: np.ndarray, precision: int) -> tuple[np.ndarray, Array]: ...
+    def gradient(
+        self, numbers: list[int], lengths: np.ndarray, precision: int
+    ) -> tuple[np.ndarray, Array]: ...
 
 
 @dataclass
@@ -122,6 +128,7 @@ class Iteration:
     passes: int = 0
     refresh_at: int = 1
     fruitless: int = 0
+    least: float = math.inf
     slack: float = 1.0
     result: Result | None = field(default=None)
 
@@ -158,7 +165,7 @@ class Minimizer:
         self, problems: dict[int, Problem], starts: dict[int, np.ndarray],
         callback: Callable[[int, list[int], float], object] | None = None,
     ) -> dict[int, Result]:  # fmt: skip
-        """Minimize the ``problems`` from ``starts`` (K, P + 1); ``callback(passes, numbers left, largest gradient)``."""
+        """Minimize ``problems`` from ``starts`` (K, P + 1); ``callback(passes, numbers left, largest gradient)``."""
         all_of_them = [self.begin(number, problem, starts[number]) for number, problem in problems.items()]
         active, passes = all_of_them, 1
         self.evaluate(active, 0)
@@ -179,7 +186,9 @@ class Minimizer:
         first = self.preconditioners.first(problem)
         array, history = self.engine.array, History(self.settings.history)
         it = Iteration(number, problem, array(theta), array(problem.ridge), history, first)
-        it.refresh_at = self.next_refresh(it) if not theta[:, : self.preconditioners.basis.mean.shape[0]].any() else 1
+        it.refresh_at = (
+            self.next_refresh(it) if not theta[:, : self.preconditioners.basis.mean.shape[0]].any() else 1
+        )
         return it
 
     def evaluate(self, its: list[Iteration], precision: int) -> None:
@@ -252,13 +261,17 @@ class Minimizer:
         it.n_iter += 1
         it.passes += 1
         noise = self.engine.precisions[it.precision].noise * abs(it.value)
-        it.fruitless = it.fruitless + 1 if not before - it.value > noise else 0
+        largest = self.largest_of_coordinates(it)
+        progress = before - it.value > noise or largest < 0.7 * it.least
+        it.fruitless, it.least = 0 if progress else it.fruitless + 1, min(largest, it.least)
 
     def refresh(self, its: list[Iteration]) -> None:
         """Take the preconditioners of the problems anew, at their points."""
         if not its:
             return
-        found = self.preconditioners.refresh([it.problem for it in its], [self.engine.to_host(it.theta) for it in its])
+        found = self.preconditioners.refresh(
+            [it.problem for it in its], [self.engine.to_host(it.theta) for it in its]
+        )
         for it, preconditioner in zip(its, found, strict=True):
             it.preconditioner = preconditioner
             it.refresh_at = self.next_refresh(it)
@@ -296,7 +309,9 @@ class Minimizer:
 
     def spent(self, it: Iteration) -> bool:
         """Return whether a problem can go no further."""
-        return it.n_iter >= self.max_iter or it.fruitless >= self.settings.stall or not math.isfinite(it.value)
+        return (
+            it.n_iter >= self.max_iter or it.fruitless >= self.settings.stall or not math.isfinite(it.value)
+        )
 
     def wants_more(self, it: Iteration) -> bool:
         """Return whether a problem needs a finer precision."""
@@ -353,4 +368,3 @@ class Minimizer:
         """Return the problems, those with equally many columns together."""
         columns = sorted({it.problem.columns for it in its})
         return [[it for it in its if it.problem.columns == K] for K in columns]
-

@@ -11,30 +11,7 @@ Expected beforehand: L-BFGS in the eigenvectors of X'X needs some 50 passes over
 follows p (1 - p) some 25, and a pass of exact byte products half the time of sgemm. Found: 56 and 18 to 20 passes;
 8 ms a pass against 40 for one rate, 48 against 145 for sixteen (CPU time over 2 cores).
 
-Where a pass went on two Zen 5 cores, and what mended it (ms of CPU time a pass; the digit products alone need 59):
-
-    sixteen rates, two digits                  104, then 95: columns in whole vectors (30 took twice the time of 32),
-                                               memory used again, residual in tiles of rows (28 ms, then 16)
-    one rate, two or three digits              29 and 35, then 16: the same; the residual 9.5, then 1.5
-    sixteen rates, whole (s)                   4.6, then 3.4; then 2.6 by sharing the first nine passes among the
-                                               rates nearest to one power of ten: 188 passes of a rate instead of 261
-    the same among two, four powers            177 and 241 passes of a rate: strong rates need twice the steps
-    two digits to a gradient of 1e-4, not 1e-3   240 passes at two digits, not 151 and 106 at three (their error: 2e-6
-                                               of the largest weight); expected 10 % less work, found 20
-
-Tried and left out, at l2 = 1 unless said:
-
-    starting on every eighth row              20 further passes instead of 16: saves nothing
-    dense blocks of all 785 coordinates       29 steps to tol=1e-5 instead of 37; sixteen rates take three times as long
-    one metric for four neighbouring rates    as many passes, but answers that depend on the company
-    no scaling by the newest pair             48 steps to tol=1e-5 instead of 36
-    threads of Numba's beside those of BLAS   the two pools wait for each other: ten times slower on digits
-    residual in float32 at two digits         12 ms instead of 16 for sixteen rates, of 95: expected half
-    the basis applied to all rates at once    0.9 ms instead of 2.6 for eight, but its rounding depends on the company
-    blocks of 1, 4, 8 MiB instead of 2        102, 101, 105 ms instead of 95
-    weights in three bfloat16 pieces          66 ms against 29 of three int8 digits, 22 of them at the units' peak
-                                              (515 e9 products a second and core); sgemm in turn with them: 54
-    a last pass for all rates together        at most 0.1 of 2.6 s of CPU time, for another list of waiting rates
+What was tried and left out is in `docs/solver.md`.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
 from itertools import pairwise
-from threading import Lock, Thread
+from threading import Lock, Thread, get_ident
 from typing import Any
 
 import numpy as np
@@ -57,26 +57,29 @@ if hasattr(os, "register_at_fork"):
 
 
 class _Limit:
-    """BLAS at one thread while anybody asks for it; the settings before come back with the last that leaves."""
+    """BLAS at one thread while anybody asks for it.
+
+    The settings before come back with the last that leaves, and with the thread that set the limit: OpenBLAS lets
+    other threads than that one raise its number in vain.
+    """
 
     def __init__(self) -> None:
-        self.lock, self.users = Lock(), 0
+        self.lock, self.users, self.owner = Lock(), 0, 0
         self.limiter: Any = None
 
     def enter(self) -> None:
         """Limit BLAS if this is the first user."""
         with self.lock:
             if not self.users:
-                self.limiter = _blas_libraries().limit(limits=1)
-                self.limiter.__enter__()
+                self.limiter, self.owner = _blas_libraries().limit(limits=1), get_ident()
             self.users += 1
 
     def leave(self) -> None:
-        """Restore BLAS if this is the last user."""
+        """Restore BLAS if this is the last user, or the thread that limited it."""
         with self.lock:
             self.users -= 1
-            if not self.users:
-                self.limiter.__exit__(None, None, None)
+            if not self.users or self.owner == get_ident():
+                self.limiter.restore_original_limits()
 
 
 @cache
@@ -95,8 +98,8 @@ _limit = _Limit()
 def one_blas_thread() -> Iterator[None]:
     """Let BLAS use one thread a call: callers bring their own threads, and small products lose on two.
 
-    Calls in several threads may overlap; what was set before the first is set again after the last, also if
-    one of them raised.
+    Calls in several threads may overlap; what was set before the first is set again in the end, also if one of
+    them raised.
     """
     _limit.enter()
     try:

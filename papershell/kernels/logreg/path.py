@@ -136,13 +136,13 @@ def fit_path(
     problems = layout.problems(tol, gap)
 
     def solve(engine: Any, rows: Any) -> dict[int, Result]:
-        row_norms = float(np.sqrt(layout.samples.X.shape[1])) * layout.largest_feature * len(y)
+        largest_row = float(np.sqrt(layout.samples.X.shape[1])) * layout.largest_feature
         preconditioners = Preconditioners(
             make, layout.samples, settings.preconditioner, layout.variables.principal
         )
         minimizer = Minimizer(
             engine, rows, preconditioners, layout.variables,
-            row_norms, max_iter, settings.solver,
+            largest_row, max_iter, settings.solver,
         )  # fmt: skip
         found: dict[int, Result] = {}
         for batch in layout.batches(problems, settings.logits_bytes):

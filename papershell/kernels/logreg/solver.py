@@ -130,6 +130,7 @@ class Iteration:
     fruitless: int = 0
     least: float = math.inf
     slack: float = 1.0
+    balanced: bool = False
     result: Result | None = field(default=None)
 
     def arrive(self, loss: float, residual_gradient: Array) -> None:
@@ -149,15 +150,17 @@ class Minimizer:
     rows : all rows, here or on other ranks.
     preconditioners : makes them.
     variables : the coordinates of the samples, in which the gradient is not measured but by the features.
-    row_norms : a bound of sum_i w_i ||x_i||.
+    largest_row : a bound of ||x_i||.
+    max_iter : steps that a problem may take.
+    settings : constants.
     """
 
     def __init__(
         self, engine: Engine, rows: Rows, preconditioners: Preconditioners, variables: Identity,
-        row_norms: float, max_iter: int, settings: Settings,
+        largest_row: float, max_iter: int, settings: Settings,
     ):  # fmt: skip
         self.engine, self.rows, self.preconditioners = engine, rows, preconditioners
-        self.variables, self.row_norms = variables, row_norms
+        self.variables, self.largest_row = variables, largest_row
         self.max_iter, self.settings = max_iter, settings
         self.last = len(engine.precisions) - 1
 
@@ -207,6 +210,7 @@ class Minimizer:
 
     def balance(self, it: Iteration) -> None:
         """Bring a free intercept to its optimum, on the kept logits."""
+        it.balanced = True
         if not it.problem.free_intercept(self.engine.samples) or not (it.problem.counts > 0).all():
             return
         shift = balance(lambda s: self.rows.moments(it.number, s), it.problem.columns, it.problem.total)
@@ -257,6 +261,7 @@ class Minimizer:
         it.theta = it.theta + s
         it.arrive(loss, residual_gradient)
         it.history.append(s, it.gradient - gradient)
+        it.balanced = False
         it.length = 1.0 if self.preconditioners.exact else min(max(length, 0.5), 2.0)
         it.n_iter += 1
         it.passes += 1
@@ -331,10 +336,14 @@ class Minimizer:
         """Set the result of a problem at the last precision if it is done."""
         if it.precision < self.last or not (self.near(it) or self.spent(it)):
             return
+        if not it.balanced and it.problem.gap < math.inf:
+            self.balance(it)
+            losses, gradients = self.rows.gradient([it.number], np.zeros(1), it.precision)
+            it.arrive(float(losses[0]), gradients[0])
         theta, problem = self.engine.to_host(it.theta), it.problem
         bound = distance(
             it.loss, theta, self.engine.to_host(it.residual_gradient), problem.ridge, problem.counts,
-            self.row_norms, self.engine.samples.fit_intercept,
+            self.largest_row * problem.total, self.engine.samples.fit_intercept,
         )  # fmt: skip
         gap = bound / it.value if it.value > 0.0 else math.inf if bound else 0.0
         norm = self.largest(it)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from papershell.orchestration.azure.sdk import asking, waits
 from papershell.orchestration.errors import OrchestrationError
+from papershell.trainers.checkpoint import write_atomic
 
 if TYPE_CHECKING:
     from azureml.core import Model, Run, Workspace
@@ -140,12 +142,13 @@ class RunHandle:
         return [self._download(name, folder / name) for name in names]
 
     def _download(self, name: str, target: Path) -> Path:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=target.parent, prefix=".download-") as scratch:
-            part = Path(scratch, target.name)
+        with TemporaryDirectory(prefix="papershell-") as scratch:
+            part = Path(scratch, "part")
             with asking(f"download {name} of run {self.id}"):
                 self.run.download_file(name, output_file_path=str(part))
-            return part.replace(target)
+            with part.open("rb") as source, write_atomic(target) as file:
+                shutil.copyfileobj(source, file)
+        return target
 
     def register(self, name: str, path: str, *, tags: dict[str, str] | None = None) -> Model:
         """Register a file or folder of the run as the next version of a model; return the model."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from papershell.orchestration.commands.options import Auth, SignIn, Workspace, pass_on
+from papershell.orchestration.commands.options import Auth, SignIn, Workspace, show_log
 from papershell.orchestration.commands.record_store import RemoteWorkspace, records_of
 from papershell.orchestration.table import print_table
 
@@ -98,7 +98,7 @@ def _number(value: float | None) -> str:
 @group.command()
 def log(run: RunId, workspace: Workspace = "loopback", auth: SignIn = Auth.auto) -> None:
     """Show the log of a workspace's run, and follow it until the run ends."""
-    _find(run, workspace, auth).follow(pass_on)
+    show_log(_find(run, workspace, auth), workspace)
 
 
 @group.command()

@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 DEVICE ?= any
+HISTORY := papershell/benchmarks/history
 PIP    := PYTHONWARNINGS=ignore $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
@@ -39,30 +40,30 @@ format: $(VENV)/.test  ## rewrite the sources in the house format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-test: lint  ## install what tests need, then lint, types, the examples of the pages and every test that is not slow
+test: lint  ## lint, then every test that is not slow; with them the examples of the pages
 	$(BIN)/python -m pytest -m 'not slow and not wheel' -n auto
 
 test-slow: $(VENV)/.test  ## the exhaustive cases
 	$(BIN)/python -m pytest -m slow
 
-test-wheel: $(VENV)/.test  ## build wheel and source distribution, install the wheel into a fresh environment, use it
+test-wheel: $(VENV)/.test  ## build the distributions, install the wheel into a fresh environment, use it
 	$(BIN)/python -m pytest -m wheel tests/test_wheel.py
 
-docs-check: $(VENV)/.test  ## run every example of README.md and docs/ and compare its output
+docs-check: $(VENV)/.test  ## run every example of the pages and compare its output
 	$(BIN)/python -m pytest -m 'not slow' -n auto tests/test_docs.py
 
 bench: $(VENV)/.test  ## benchmarks in short rounds, on the data below PAPERSHELL_DATA (two minutes)
 	$(BIN)/papershell bench run --smoke
 
-nightly: $(VENV)/.test  ## all benchmarks into benchmarks/history, page, check; DEVICE=cpu, cuda or any
+nightly: $(VENV)/.test  ## all benchmarks, added to the history, with page and check; DEVICE=cpu, cuda or any
 	$(if $(filter cuda,$(DEVICE)),$(PIP) install -c constraints.txt -e '.[cuda]')
-	$(BIN)/papershell bench run --device $(DEVICE) --history benchmarks/history
-	$(BIN)/papershell bench report
-	$(BIN)/papershell bench check
+	$(BIN)/papershell bench run --device $(DEVICE) --history $(HISTORY)
+	$(BIN)/papershell bench report --history $(HISTORY)
+	$(BIN)/papershell bench check --baseline $(HISTORY)
 
-nightly-data: $(VENV)/.test  ## download what the benchmarks measure on
+nightly-data: $(VENV)/.test  ## download the data sets of the benchmarks
 	$(BIN)/papershell data fetch mnist
 	$(BIN)/papershell data fetch cifar10
 
-clean:  ## remove everything that these targets made
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache outputs
+clean:  ## remove all that these targets made, but for the history
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache outputs

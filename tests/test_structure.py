@@ -47,6 +47,13 @@ def test_nothing_imports_through_a_link() -> None:
             assert not through.search(path.read_text()), path
 
 
+@pytest.mark.parametrize("name", ["Makefile", ".ci/run", ".github/workflows/nightly.yml"])
+def test_no_command_reaches_through_a_link(name: str) -> None:
+    """Git adds no file through a link, and a checkout may have none."""
+    through = re.compile(rf"(?<![\w/.-])(?:{'|'.join(LINKS)})/")
+    assert not through.search((ROOT / name).read_text())
+
+
 def test_no_file_names_a_folder_of_the_machine_it_was_written_on() -> None:
     for path in tracked():
         if path.is_file() and path.suffix != ".png":

@@ -6,6 +6,7 @@ import os
 import subprocess
 import time
 from pathlib import Path
+from textwrap import dedent
 
 import psutil
 import pytest
@@ -15,10 +16,22 @@ from papershell.orchestration import loopback
 from papershell.orchestration.azure.run_handle import FINAL_STATES, RunHandle
 from papershell.orchestration.azure.sdk import asking
 from papershell.orchestration.errors import OrchestrationError
-from papershell.orchestration.loopback.commands import command_lines
+from papershell.orchestration.loopback.command_lines import command_lines
 from papershell.orchestration.loopback.inputs import Input, InputError, prepare
-from papershell.orchestration.loopback.process_groups import processes_of
 from tests.orchestration.conftest import log_of, served
+
+
+def processes_of(run_id: str) -> list[psutil.Process]:
+    """Return the living processes that carry a run's id."""
+
+    def belongs(process: psutil.Process) -> bool:
+        try:
+            alive = process.status() != psutil.STATUS_ZOMBIE
+            return alive and process.environ().get("AZUREML_RUN_ID") == run_id
+        except psutil.Error:
+            return False
+
+    return [process for process in psutil.process_iter() if belongs(process)]
 
 
 def wait_until(condition, timeout_s: float = 20.0) -> None:
@@ -46,35 +59,51 @@ def test_exit_codes_become_states(script, state, says, submit_script):
     assert (says or "") in (handle.failure() or "")
 
 
-def test_a_run_that_forks_and_hangs_is_ended_whole(submit_script, root):
-    """A child in the group, one that left it, and one that also ignores SIGTERM."""
-    run = submit_script("""
-        import os, signal, subprocess, sys, time
-        hang = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
-        subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-        subprocess.Popen([sys.executable, "-c", hang], start_new_session=True)
+ESCAPING = """
+    import os, signal, subprocess, sys, time
+    hang = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
+    subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    subprocess.Popen([sys.executable, "-c", hang], start_new_session=True)
+    if os.fork() == 0:
+        os.setsid()
         if os.fork() == 0:
-            os.setsid()
-            if os.fork() == 0:
-                time.sleep(600)
-            os._exit(0)
-        time.sleep(600)
-    """)
+            time.sleep(600)
+        os._exit(0)
+    # It has no parent, no session, no variable and no open file of the run.
+    escaped = f"import os, time; os.fork() and os._exit(0); os.setsid(); open({os.getcwd()!r} + '/escaped', 'w')" \\
+              ".write(str(os.getpid())); time.sleep(600)"
+    subprocess.run([sys.executable, "-c", escaped], env={}, cwd="/", start_new_session=True, stdout=subprocess.DEVNULL,
+                   stderr=subprocess.DEVNULL)
+"""
+
+
+def escaped_process(root: Path, run_id: str) -> psutil.Process:
+    """Wait until a run of `ESCAPING` has all its processes; return the one that no record leads to."""
+    note = root / "runs" / run_id / "code" / "escaped"
+    wait_until(lambda: note.exists() and note.read_text() and len(processes_of(run_id)) >= 4)
+    return psutil.Process(int(note.read_text()))
+
+
+def is_alive(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+
+
+def test_a_run_that_forks_and_hangs_is_ended_whole(submit_script, root):
+    """A child in the group, one that ignores SIGTERM, an orphan, and one that cleaned its environment."""
+    run = submit_script(ESCAPING + "    time.sleep(600)")
     handle = RunHandle(run)
-    wait_until(lambda: len(processes_of(run.id)) >= 4)
-    mine = processes_of(run.id)
+    mine = [escaped_process(root, run.id), *processes_of(run.id)]
+    assert mine[0] not in mine[1:] and len(mine) >= 5
     handle.cancel()
     assert handle.wait(20) == "Canceled"
-    assert processes_of(run.id) == [] and not any(p.is_running() and p.status() != "zombie" for p in mine)
+    assert not any(is_alive(process) for process in mine)
 
 
-def test_what_a_completed_run_left_behind_is_ended(submit_script):
-    run = submit_script("""
-        import subprocess, sys
-        subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
-    """)
+def test_what_a_completed_run_left_behind_is_ended(submit_script, root):
+    run = submit_script(ESCAPING + "    time.sleep(1)")
+    escaped = escaped_process(root, run.id)
     assert RunHandle(run).wait(20) == "Completed"
-    assert processes_of(run.id) == []
+    assert processes_of(run.id) == [] and not is_alive(escaped)
 
 
 def test_a_time_limit_ends_the_run(submit_script):
@@ -117,9 +146,10 @@ def _restart_in_the_middle(how: str, root: Path, tmp_path: Path) -> None:
     address = loopback.start(root)
     handle = _submit(
         tmp_path,
-        "from azureml.core import Run; r = Run.get_context(); r.log('x', 1); r.flush(); print('up');"
-        "import time; time.sleep(600)",
+        dedent(ESCAPING) + "from azureml.core import Run; r = Run.get_context(); r.log('x', 1); r.flush();"
+        "r.child_run('fold'); print('up'); import time; time.sleep(600)",
     )
+    escaped = escaped_process(root, handle.id)
     wait_until(lambda: b"up" in log_of(root, handle).read_bytes() if log_of(root, handle).exists() else False)
     if how == "killed":
         psutil.Process(address.pid).kill()
@@ -130,7 +160,9 @@ def _restart_in_the_middle(how: str, root: Path, tmp_path: Path) -> None:
     assert again.url == address.url and again.pid != address.pid
     assert handle.status() == "Failed" and "loopback service" in handle.failure()
     assert handle.metrics() == {"x": 1}
-    assert processes_of(handle.id) == []
+    wait_until(lambda: processes_of(handle.id) == [] and not is_alive(escaped))
+    (child,) = handle.run.get_children()
+    assert child.get_status() == "Canceled" and "was ended" in str(child.get_details()["error"])
     collected: list[bytes] = []
     handle.follow(collected.append, 20)
     assert b"".join(collected) == b"up\n"

@@ -16,10 +16,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from papershell.orchestration import loopback
+from papershell.orchestration.loopback.names import BLOB_HOST, SCOPE
 from papershell.orchestration.loopback.routes import ALL_ROUTES
-from papershell.orchestration.loopback.routing import SCOPE
-from papershell.orchestration.loopback.run_files import inside, regular_files, save
-from papershell.orchestration.loopback.tls import BLOB_HOST
+from papershell.orchestration.loopback.stored_files import inside, regular_files, save
 from papershell.orchestration.loopback.tokens import Tokens
 
 HOSTILE = ["../x", "a/../../x", "/etc/passwd", "a//b", "./a", "", ".", "..", "a\\b", "C:x", "a\0b", "a/.."]
@@ -44,7 +43,7 @@ def every_route() -> list[tuple[str, str]]:
         )
         return re.sub(r"<[^>]+>", "x", path)
 
-    return [(method, filled(path)) for method, path, _ in ALL_ROUTES]
+    return [(route.method, filled(route.path)) for route in ALL_ROUTES]
 
 
 @pytest.mark.parametrize("kind", ["none", "other", "expired", "unsigned", "basic"])
@@ -92,8 +91,8 @@ def test_the_tunnel_is_for_the_blob_host_and_the_owner(host, token, status, addr
 
 
 def test_the_secrets_are_the_owners(root):
-    for name in ("identity.json", "service.json", "tls/service.pem"):
-        assert (root / name).stat().st_mode & 0o077 == 0, name
+    for path in (root, *root.rglob("*")):
+        assert path.is_symlink() or path.stat().st_mode & 0o077 == 0, path
 
 
 def test_the_authority_vouches_for_one_domain_only(root):
@@ -188,19 +187,19 @@ def test_any_name_stays_inside_or_is_refused(name):
 
 @given(st.binary(max_size=200), st.integers(0, 300))
 def test_an_upload_is_whole_or_nothing(content, announced):
-    import io
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "deep" / "file"
         if announced == len(content):
-            save(target, io.BytesIO(content), announced)
+            save(target, [content], announced)
             assert target.read_bytes() == content
         else:
             with pytest.raises(http.BadRequest):
-                save(target, io.BytesIO(content), announced)
+                save(target, [content], announced)
             assert not target.exists()
-        assert [p.name for p in target.parent.iterdir()] == ([target.name] if target.exists() else [])
+        left = [path for path in Path(folder).rglob("*") if path.is_file()]
+        assert left == ([target] if target.exists() else [])
 
 
 @given(st.binary(max_size=100))

@@ -10,9 +10,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from papershell.orchestration.loopback.routing import RESOURCE_GROUP, SUBSCRIPTION, WORKSPACE
-from papershell.orchestration.loopback.tls import BLOB_HOST
-from papershell.orchestration.loopback.tokens import TENANT
+from papershell.orchestration.loopback.names import BLOB_HOST, RESOURCE_GROUP, SUBSCRIPTION, TENANT, WORKSPACE
 
 if TYPE_CHECKING:
     from azureml.core import Workspace

@@ -9,6 +9,8 @@ from typing import Any
 
 import werkzeug.exceptions as http
 
+from papershell.orchestration.loopback.limits import FILTER_CHARACTERS
+
 Predicate = Callable[[dict[str, Any]], bool]
 _TOKEN = re.compile(r"\(|\)|\s+(?:and|or)\s+|[^()]+?(?=\s+(?:and|or)\s|[()]|$)")
 _COMPARISON = re.compile(r"(\S+)\s+(eq|ne|ge|gt|le|lt)\s+(.*)")
@@ -20,8 +22,12 @@ def parse_filter(text: str) -> Predicate:
     Raises
     ------
     werkzeug.exceptions.BadRequest
-        The expression is not one of these.
+        The expression is not one of these, or too long.
     """
+    if len(text) > FILTER_CHARACTERS:
+        raise http.BadRequest(
+            f"the filter is longer than {FILTER_CHARACTERS} characters; ask for less at once"
+        )
     tokens = [token.strip() for token in _TOKEN.findall(text) if token.strip()]
     predicate = _either(tokens)
     if tokens:

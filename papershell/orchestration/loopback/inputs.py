@@ -16,9 +16,9 @@ import requests
 import werkzeug.exceptions as http
 import yaml
 
-from papershell.orchestration.loopback.routes.data import CONTAINERS, saved_definition
-from papershell.orchestration.loopback.run_files import inside, regular_files, save
+from papershell.orchestration.loopback.names import DATASTORES
 from papershell.orchestration.loopback.store import Document, Store
+from papershell.orchestration.loopback.stored_files import chunks, inside, regular_files, save
 
 _DATASTORE_URI = re.compile(r"azureml://(?:.*/)?datastores/(?P<datastore>[^/]+)/paths/(?P<path>.*)")
 _WILD = re.compile(r"[*?]")
@@ -73,10 +73,23 @@ def prepare(configuration: Document, store: Store, blobs: Path, folder: Path) ->
     return prepared
 
 
+def saved_dataset(store: Store, saved: str) -> Document:
+    """Return the definition of a dataset (its dataflow) by its saved id, registered or not.
+
+    Raises
+    ------
+    werkzeug.exceptions.NotFound
+        There is no such dataset.
+    """
+    return store.require(
+        "saved-dataset", saved, f"there is no dataset with the id {saved!r}; register it first"
+    )
+
+
 def _addresses(store: Store, dataset: str | None, name: str) -> list[str]:
     """Return the addresses that a dataset's dataflow lists."""
     try:
-        dataflow = saved_definition(store, dataset or "")["dataflow"]
+        dataflow = saved_dataset(store, dataset or "")["dataflow"]
         paths = yaml.safe_load(json.loads(dataflow)["meta"]["RsDataflow"])["paths"]
     except (http.NotFound, KeyError, TypeError, ValueError, yaml.YAMLError) as error:
         raise InputError(f"input {name!r} names a dataset that cannot be read here: {error}") from error
@@ -89,7 +102,7 @@ def _lay(address: str, blobs: Path, target: Path, *, copy: bool) -> None:
     if in_datastore is None:
         _download(address, target)
         return
-    container = blobs / CONTAINERS.get(in_datastore["datastore"], "-")
+    container = blobs / DATASTORES.get(in_datastore["datastore"], "-")
     found = list(_matching(container, unquote(in_datastore["path"])))
     if not found:
         raise InputError(f"there is no file at {address}; upload the data first")
@@ -133,6 +146,6 @@ def _download(address: str, target: Path) -> None:
             length: Any = response.headers.get("Content-Length")
             response.raw.decode_content = False
             name = PurePosixPath(urlsplit(address).path).name or "index"
-            save(inside(target, name), response.raw, int(length) if length else None)
+            save(inside(target, name), chunks(response.raw), int(length) if length else None)
     except (requests.RequestException, OSError, http.HTTPException) as error:
         raise InputError(f"{address} cannot be downloaded: {error}") from error

@@ -21,12 +21,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from papershell.kernels.files import write_json
 from papershell.orchestration.errors import OrchestrationError
 
 if TYPE_CHECKING:
     from azureml.core import Workspace
 
-    from papershell.orchestration.loopback.service import Identity, Options
+    from papershell.orchestration.loopback.server import Server
+    from papershell.orchestration.loopback.service import Options
+    from papershell.orchestration.loopback.state import Identity
 
 SERVICE_FILE = "service.json"
 IDENTITY_FILE = "identity.json"
@@ -44,17 +47,6 @@ class Address:
     pid: int
 
 
-def write_json(path: Path, document: dict[str, Any]) -> None:
-    """Write ``document`` to ``path``, whole or not at all, readable by its owner only."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        json.dump(document, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-
-
 def _read_json(path: Path) -> dict[str, Any] | None:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
@@ -65,11 +57,13 @@ def _read_json(path: Path) -> dict[str, Any] | None:
 
 def _identity(root: Path) -> Identity:
     """Return what makes the workspace of ``root`` this one, made on first use."""
-    from papershell.orchestration.loopback.service import Identity
+    from papershell.orchestration.loopback.state import Identity
 
     path = root / IDENTITY_FILE
     if not path.exists():
-        write_json(path, {"workspace_id": str(uuid.uuid4()), "key": secrets.token_hex(32), "port": 0})
+        write_json(
+            path, {"workspace_id": str(uuid.uuid4()), "key": secrets.token_hex(32), "port": 0}, private=True
+        )
     document = _read_json(path)
     if document is None or set(document) != {"workspace_id", "key", "port"}:
         raise OrchestrationError(f"{path} is damaged; delete the folder {root} to begin a new workspace")
@@ -87,22 +81,50 @@ def port_is_free(port: int) -> bool:
     return True
 
 
+def _own_folder(folder: Path | str) -> Path:
+    """Return the folder of a workspace, made or tightened so that only its owner opens it.
+
+    Raises
+    ------
+    OrchestrationError
+        It belongs to another user, or others may open it and it holds something else than a workspace.
+    """
+    root = Path(folder).resolve()
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    status = root.stat()
+    if status.st_uid != os.geteuid():
+        raise OrchestrationError(f"the folder {root} belongs to another user; choose a folder of your own")
+    if status.st_mode & 0o077:
+        if any(root.iterdir()) and not (root / IDENTITY_FILE).exists():
+            raise OrchestrationError(
+                f"other users may open {root}, which holds other files: choose an empty folder, or chmod 700 {root}"
+            )
+        root.chmod(0o700)
+    return root
+
+
 @contextmanager
 def _sole_server(root: Path) -> Iterator[None]:
-    """Hold the folder's lock: one service per folder."""
-    with (root / "lock").open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise OrchestrationError(f"the folder {root} is served by another process already") from error
-        yield
+    """Hold the folder's lock, for one service per folder, and write files that only their owner reads."""
+    before = os.umask(0o077)
+    try:
+        with (root / "lock").open("a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise OrchestrationError(f"the folder {root} is served by another process already") from error
+            yield
+    finally:
+        os.umask(before)
 
 
-def serve(root: Path, *, port: int = 0, options: Options | None = None, idle_s: float = float("inf")) -> None:
+def serve(
+    root: Path | str, *, port: int = 0, options: Options | None = None, idle_s: float = float("inf")
+) -> None:
     """Serve the workspace of ``root`` on 127.0.0.1 until a signal, or ``idle_s`` seconds without use.
 
     Writes ``root/config.json`` (what ``Workspace.from_config`` reads) and ``root/service.json``
-    (address, token, process id; readable by its owner only).
+    (address, token, process id); the folder and all files in it are their owner's only.
 
     Parameters
     ----------
@@ -112,40 +134,44 @@ def serve(root: Path, *, port: int = 0, options: Options | None = None, idle_s: 
     Raises
     ------
     OrchestrationError
-        The folder is served already, or the port is taken.
+        The folder is served already, the port is taken, or other users may open the folder and it
+        holds something else than a workspace.
     """
-    from papershell.orchestration.loopback.routing import RESOURCE_GROUP, SUBSCRIPTION, WORKSPACE
-    from papershell.orchestration.loopback.service import Options, Server, Service
-    from papershell.orchestration.loopback.tls import server_context
-
-    root = root.resolve()
-    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    root = _own_folder(root)
     with _sole_server(root):
-        identity = _identity(root)
-        service = Service(root, identity, options or Options())
-        # The port of last time, if it is free: an open client finds the service again.
-        port = port or (identity.port if port_is_free(identity.port) else 0)
-        if port and not port_is_free(port):
-            raise OrchestrationError(f"port {port} of 127.0.0.1 is taken; choose another")
-        server = Server(service, server_context(root / "tls"), port)
-        write_json(root / IDENTITY_FILE, asdict(replace(identity, port=server.server_port)))
-        service.runner.recover()
-        config = {
-            "subscription_id": SUBSCRIPTION,
-            "resource_group": RESOURCE_GROUP,
-            "workspace_name": WORKSPACE,
-        }
-        write_json(root / "config.json", config)
-        address = Address(service.url, service.tokens.mint("owner"), os.getpid())
-        write_json(root / SERVICE_FILE, asdict(address))
+        server = _server(root, port, options)
+        service = server.service
         try:
+            address = Address(service.state.url, service.state.tokens.mint("owner"), os.getpid())
+            write_json(root / SERVICE_FILE, asdict(address), private=True)
             _serve_until_told(server, idle_s)
         finally:
             service.close()
             (root / SERVICE_FILE).unlink(missing_ok=True)
 
 
-def _serve_until_told(server: Any, idle_s: float) -> None:
+def _server(root: Path, port: int, options: Options | None) -> Server:
+    """Return the server of a folder, on its port, with what was under way last time closed."""
+    from papershell.orchestration.loopback.names import RESOURCE_GROUP, SUBSCRIPTION, WORKSPACE
+    from papershell.orchestration.loopback.server import Server
+    from papershell.orchestration.loopback.service import Options, Service
+    from papershell.orchestration.loopback.tls import server_context
+
+    identity = _identity(root)
+    # The port of last time, if it is free: an open client finds the service again.
+    port = port or (identity.port if port_is_free(identity.port) else 0)
+    if port and not port_is_free(port):
+        raise OrchestrationError(f"port {port} of 127.0.0.1 is taken; choose another")
+    service = Service(root, identity, options or Options())
+    server = Server(service, server_context(root / "tls"), port)
+    write_json(root / IDENTITY_FILE, asdict(replace(identity, port=server.server_port)), private=True)
+    service.runner.recover()
+    names = {"subscription_id": SUBSCRIPTION, "resource_group": RESOURCE_GROUP, "workspace_name": WORKSPACE}
+    write_json(root / "config.json", names, private=True)
+    return server
+
+
+def _serve_until_told(server: Server, idle_s: float) -> None:
     told = threading.Event()
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -160,8 +186,9 @@ def _serve_until_told(server: Any, idle_s: float) -> None:
     server.server_close()
 
 
-def find(root: Path) -> Address | None:
+def find(root: Path | str) -> Address | None:
     """Return the address of the service of ``root`` if one answers there."""
+    root = Path(root).resolve()
     document = _read_json(root / SERVICE_FILE)
     if document is None or set(document) != {"url", "token", "pid"}:
         return None
@@ -178,7 +205,7 @@ def find(root: Path) -> Address | None:
     return address if health.get("pid") == address.pid else None
 
 
-def start(root: Path, *, arguments: tuple[str, ...] = ()) -> Address:
+def start(root: Path | str, *, arguments: tuple[str, ...] = ()) -> Address:
     """Return the address of the service of ``root``, started in the background unless one answers.
 
     Parameters
@@ -188,13 +215,13 @@ def start(root: Path, *, arguments: tuple[str, ...] = ()) -> Address:
     Raises
     ------
     OrchestrationError
-        The service does not answer in time; the message quotes what it said.
+        The service does not answer in time; the message quotes its log. Or the folder is refused, as by `serve`.
     """
-    root = root.resolve()
-    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    root = _own_folder(root)
     if address := find(root):
         return address
     log = root / "service.log"
+    log.touch(mode=0o600)
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "papershell.orchestration.loopback", str(root), *arguments],
@@ -213,9 +240,10 @@ def start(root: Path, *, arguments: tuple[str, ...] = ()) -> Address:
     )
 
 
-def stop(root: Path, *, timeout_s: float = 20.0) -> None:
-    """End the service of ``root`` and its runs; nothing happens where none answers."""
-    address = find(root.resolve())
+def stop(root: Path | str, *, timeout_s: float = 20.0) -> None:
+    """End the service of ``root`` and its runs, if one answers."""
+    root = Path(root).resolve()
+    address = find(root)
     if address is None:
         return
     deadline = time.monotonic() + timeout_s

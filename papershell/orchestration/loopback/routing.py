@@ -6,22 +6,18 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import werkzeug.exceptions as http
 from werkzeug.routing import PathConverter
 from werkzeug.wrappers import Request, Response
 
-if TYPE_CHECKING:
-    from papershell.orchestration.loopback.service import Service
-
-SUBSCRIPTION = "00000000-0000-0000-0000-000000000001"
-RESOURCE_GROUP = "papershell"
-WORKSPACE = "loopback"
-LOCATION = "here"
-PROVIDER = "providers/Microsoft.MachineLearningServices"
-SCOPE = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{RESOURCE_GROUP}/{PROVIDER}/workspaces/{WORKSPACE}"
+from papershell.orchestration.loopback.limits import BODY_LEVELS
+from papershell.orchestration.loopback.names import LOCATION, SCOPE, timestamp
+from papershell.orchestration.loopback.runner import Runner
+from papershell.orchestration.loopback.state import State
+from papershell.orchestration.loopback.store import Store
 
 
 class ScopeConverter(PathConverter):
@@ -36,18 +32,41 @@ class Call:
 
     Attributes
     ----------
-    service : whose state it reads and changes.
+    state : the workspace's, which the request reads and changes.
+    runner : carries out the submitted runs.
     request : the request, as Werkzeug parsed it.
     """
 
-    service: Service
+    state: State
+    runner: Runner
     request: Request
 
-    def json(self) -> dict[str, Any]:
-        """Return the body's JSON object (nothing: {}); any other body is the caller's fault."""
-        document = self.request.get_json(force=True) if self.request.get_data() else {}
-        if not isinstance(document, dict):
-            raise http.BadRequest("the request's body is not a JSON object")
+    @property
+    def store(self) -> Store:
+        """The workspace's records."""
+        return self.state.store
+
+    @property
+    def blobs(self) -> Path:
+        """The folder of the containers."""
+        return self.state.blobs
+
+    def json(self, kind: type = dict) -> Any:
+        """Return the body, a JSON object or list as ``kind`` says (no body: an empty one).
+
+        Raises
+        ------
+        werkzeug.exceptions.BadRequest
+            The body is something else, or nests too deeply.
+        """
+        try:
+            document = self.request.get_json(force=True) if self.request.get_data() else kind()
+        except RecursionError as error:
+            raise http.BadRequest(f"the request's body has over {BODY_LEVELS} levels") from error
+        if not isinstance(document, kind):
+            raise http.BadRequest(f"the request's body is not a JSON {'list' if kind is list else 'object'}")
+        if _levels(document) > BODY_LEVELS:
+            raise http.BadRequest(f"the request's body has over {BODY_LEVELS} levels")
         return document
 
     def field(self, document: Any, name: str) -> Any:
@@ -56,24 +75,59 @@ class Call:
             raise http.BadRequest(f"the request has no field {name!r}")
         return document[name]
 
+    def name(self, document: Any) -> str:
+        """Return ``document["name"]``, which is to name a thing and a version of it."""
+        name = self.field(document, "name")
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise http.BadRequest(
+                f"the name {str(name)[:40]!r} does not fit: take 1 to 255 letters, digits, spaces or signs "
+                "other than / and :"
+            )
+        return name
+
+
+_NAME = re.compile("[^/:\x00-\x1f\x7f\ud800-\udfff]{1,255}")
+
+
+def _levels(document: Any) -> int:
+    """Return how many objects and lists lie inside each other, counted up to one beyond the bound."""
+    level, count = [document], 0
+    while level and count <= BODY_LEVELS:
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, (dict, list))
+        ]
+        count += 1
+    return count
+
 
 Handler = Callable[..., Any]
 
 
-class Routes(list[tuple[str, str, Handler]]):
-    """A service's routes: ``@routes("GET", path, ...)`` on a function of (call, **path parts)."""
+class Route(NamedTuple):
+    """A method and a path, the function that answers, and whether it reads the body as it comes."""
 
-    def __call__(self, method: str, *paths: str) -> Callable[[Handler], Handler]:
+    method: str
+    path: str
+    handler: Handler
+    streams: bool
+
+
+class Routes(list[Route]):
+    """A service's routes: ``@routes("GET", path, ...)`` on a function of (call, **path parts).
+
+    A function that changes records runs as one transaction of the store, unless it ``streams``: then
+    it may take as long as its client and must leave the store alone.
+    """
+
+    def __call__(self, method: str, *paths: str, streams: bool = False) -> Callable[[Handler], Handler]:
         def register(handler: Handler) -> Handler:
-            self.extend((method, path, handler) for path in paths)
+            self.extend(Route(method, path, handler, streams) for path in paths)
             return handler
 
         return register
-
-
-def now() -> str:
-    """Return the present instant as the services write it."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f0Z")
 
 
 def error_response(status: int, code: str, message: str) -> Response:
@@ -81,5 +135,11 @@ def error_response(status: int, code: str, message: str) -> Response:
     error: dict[str, Any] = {"code": code, "severity": None, "message": message, "messageFormat": None,
              "messageParameters": {}, "referenceCode": None, "detailsUri": None, "target": None,
              "details": [], "innerError": None, "debugInfo": None}  # fmt: skip
-    body = {"error": error, "correlation": {}, "environment": LOCATION, "location": LOCATION, "time": now()}
+    body = {
+        "error": error,
+        "correlation": {},
+        "environment": LOCATION,
+        "location": LOCATION,
+        "time": timestamp(),
+    }
     return Response(json.dumps(body), status, content_type="application/json; charset=utf-8")

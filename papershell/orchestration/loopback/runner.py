@@ -9,23 +9,20 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import werkzeug.exceptions as http
 
-from papershell.orchestration.loopback import run_records as records
-from papershell.orchestration.loopback import workdir
+from papershell.orchestration.loopback import run_history as history
+from papershell.orchestration.loopback import supervisor, workdir
 from papershell.orchestration.loopback.client import PROXY_VARIABLE, certificates, proxy_address
-from papershell.orchestration.loopback.commands import RunError, command_lines, free_port
+from papershell.orchestration.loopback.command_lines import RunError, command_lines, free_port
 from papershell.orchestration.loopback.inputs import Input, InputError, prepare
-from papershell.orchestration.loopback.process_groups import RUN_VARIABLE, end_processes
-from papershell.orchestration.loopback.routing import RESOURCE_GROUP, SUBSCRIPTION, WORKSPACE
+from papershell.orchestration.loopback.names import RESOURCE_GROUP, SNAPSHOTS, SUBSCRIPTION, WORKSPACE
+from papershell.orchestration.loopback.state import State
 from papershell.orchestration.loopback.store import Document
-
-if TYPE_CHECKING:
-    from papershell.orchestration.loopback.service import Service
+from papershell.orchestration.loopback.tokens import LIFETIME_S
 
 _POLL_S = 0.05
 # A run sees of this machine's variables those that a program needs to start and find its hardware;
@@ -37,25 +34,28 @@ _INHERITED = (
 )  # fmt: skip
 _INHERITED_PREFIXES = ("LC_", "XDG_", "CUDA", "NVIDIA", "OMP_", "MKL_", "NUMBA_", "KERAS_")
 _IN_JOB = Path(__file__).parent / "injob"  # see its sitecustomize.py
+# Beyond the supervisor's own grace: then a process is stuck in the kernel, and the record goes on.
+_END_S = supervisor.GRACE_S + 7.0
 
 
 class Runner:
     """Carries out the submitted runs of one service, a few at once, the others in the order they came."""
 
-    def __init__(self, service: Service) -> None:
-        self._service = service
-        self._pool = ThreadPoolExecutor(service.options.slots, thread_name_prefix="run")
+    def __init__(self, state: State, slots: int) -> None:
+        self._state = state
+        self._pool = ThreadPoolExecutor(slots, thread_name_prefix="run")
         self._stops: dict[str, threading.Event] = {}
         self._closing = False
 
     def recover(self) -> None:
-        """End and mark as failed what was under way when the service last stopped."""
-        for submission in self._service.store.all("submission"):
+        """Mark as failed what was under way when the service was killed; the supervisors ended with it."""
+        store = self._state.store
+        for submission in store.all("submission"):
             run_id = submission["runId"]
-            if records.run(self._service.store, run_id)["status"] not in records.FINAL:
-                end_processes(run_id)
+            if history.run(store, run_id)["status"] not in history.FINAL:
                 why = "the loopback service stopped while this run was under way; submit it again"
-                records.move(self._service.store, run_id, "Failed", message=why)
+                history.move(store, run_id, "Failed", message=why)
+                history.close_children(store, run_id)
 
     def start(self, run_id: str) -> None:
         """Queue a submitted run."""
@@ -64,11 +64,11 @@ class Runner:
 
     def cancel(self, run_id: str) -> None:
         """Ask a run to end; one that waits in the queue has ended at once."""
-        store = self._service.store
-        if records.run(store, run_id)["status"] == "Queued":
-            records.move(store, run_id, "Canceled")
+        store = self._state.store
+        if history.run(store, run_id)["status"] == "Queued":
+            history.move(store, run_id, "Canceled")
         else:
-            records.move(store, run_id, "CancelRequested")
+            history.move(store, run_id, "CancelRequested")
         if stop := self._stops.get(run_id):
             stop.set()
 
@@ -85,41 +85,47 @@ class Runner:
 
     def _carry_out(self, run_id: str) -> None:
         """Bring one run to a final state, whatever happens on the way."""
-        store = self._service.store
+        store = self._state.store
         try:
             state, message = self._attempt(run_id)
         except (RunError, InputError) as error:
             state, message = "Failed", str(error)
         except http.HTTPException as error:
             state, message = "Failed", str(error.description)
-        except Exception as error:  # the record must end even where this program is wrong
+        except Exception as error:  # the record must end even if this program is wrong
             state, message = "Failed", f"the loopback service failed: {type(error).__name__}: {error}"
-        records.move(store, run_id, state, message=message)
+        history.move(store, run_id, state, message=message)
+        if state != "Completed":
+            history.close_children(store, run_id)
         del self._stops[run_id]
 
     def _attempt(self, run_id: str) -> tuple[str, str | None]:
-        service, stop = self._service, self._stops[run_id]
+        store, stop = self._state.store, self._stops[run_id]
         if stop.is_set():
             return self._stopped()
-        records.move(service.store, run_id, "Preparing")
-        submission = service.store.get("submission", run_id) or {}
-        configuration = submission["configuration"]
-        folder = service.root / "runs" / run_id
-        snapshot = service.store.get("snapshot", submission["snapshot"]) or {"files": {}}
-        workdir.unpack(snapshot["files"], service.blobs / "snapshots", folder / "code")
-        data = prepare(configuration, service.store, service.blobs, folder / "inputs")
-        artifacts = service.blobs / records.artifact_folder(records.run(service.store, run_id))
+        history.move(store, run_id, "Preparing")
+        configuration = (store.get("submission", run_id) or {})["configuration"]
+        folder = self._state.root / "runs" / run_id
+        self._unpack(run_id, folder / "code")
+        data = prepare(configuration, store, self._state.blobs, folder / "inputs")
+        artifacts = self._state.blobs / history.artifact_folder(history.run(store, run_id))
         commands = command_lines(configuration, data, free_port())
         workdir.note(artifacts, configuration, commands)
         logs = workdir.log_files(artifacts, len(commands))
         variables = self._variables(run_id, configuration, data)
-        records.move(service.store, run_id, "Running")
+        history.move(store, run_id, "Running")
         limit_s = float(configuration.get("maxRunDurationSeconds") or "inf")
-        with _nodes(run_id, commands, logs, variables, folder / "code") as nodes:
+        with _nodes(commands, logs, variables, folder / "code") as nodes:
             stopped = self._watch(stop, nodes, limit_s)
-        records.move(service.store, run_id, "Finalizing")
+        history.move(store, run_id, "Finalizing")
         workdir.collect(folder / "code", artifacts)
         return stopped or workdir.outcome(nodes, logs)
+
+    def _unpack(self, run_id: str, folder: Path) -> None:
+        store = self._state.store
+        submission = store.get("submission", run_id) or {}
+        snapshot = store.get("snapshot", submission["snapshot"]) or {"files": {}}
+        workdir.unpack(snapshot["files"], self._state.blobs / SNAPSHOTS, folder)
 
     def _watch(
         self, stop: threading.Event, nodes: Sequence[subprocess.Popen[bytes]], limit_s: float
@@ -139,68 +145,77 @@ class Runner:
         return "Canceled", None
 
     def _variables(self, run_id: str, configuration: Document, data: list[Input]) -> dict[str, str]:
-        """Return the environment of a run: this process', the run's own settings, the in-job variables."""
-        service = self._service
-        record = records.run(service.store, run_id)
-        experiment = records.experiment(service.store, record["experimentId"])
+        """Return the environment of a run: this machine's, the run's own settings, its data, the workspace."""
         own = {k: v for k, v in os.environ.items() if k in _INHERITED or k.startswith(_INHERITED_PREFIXES)}
         asked = (configuration.get("environment") or {}).get("environmentVariables") or {}
         asked |= configuration.get("environmentVariables") or {}
-        datasets = (configuration.get("data") or {}).items()
-        modes = (f"{w.get('environmentVariableName') or name}:{w.get('mechanism')}" for name, w in datasets)
-        token = service.tokens.mint(run_id)
-        return (
-            own
-            | {k: str(v) for k, v in asked.items()}
-            | {item.variable: str(item.folder) for item in data}
-            | certificates(service.root)
-            | {
-                # Under a name that shells pass on; each Python process sets the variable itself.
-                "PAPERSHELL_BLOB_PROXY": f"{PROXY_VARIABLE}={proxy_address(service.url, token)}",
-                "PATH": f"{Path(sys.executable).parent}{os.pathsep}{own.get('PATH', '')}",
-                "PYTHONPATH": os.pathsep.join(filter(None, (str(_IN_JOB), own.get("PYTHONPATH")))),
-                "PYTHONUNBUFFERED": "1",
-                "AZUREML_ARM_SUBSCRIPTION": SUBSCRIPTION,
-                "AZUREML_ARM_RESOURCEGROUP": RESOURCE_GROUP,
-                "AZUREML_ARM_WORKSPACE_NAME": WORKSPACE,
-                "AZUREML_ARM_PROJECT_NAME": experiment["name"],
-                "AZUREML_EXPERIMENT_ID": experiment["experimentId"],
-                "AZUREML_WORKSPACE_ID": service.workspace_id,
-                RUN_VARIABLE: run_id,
-                "AZUREML_DATASET_ENVIRONMENT_VARS": ",".join(modes),  # `Run.input_datasets` reads it
-                "AZUREML_RUN_TOKEN": token,
-                "AZUREML_RUN_TOKEN_EXPIRY": str(int(time.time()) + 30 * 24 * 3600),
-                "AZUREML_SERVICE_ENDPOINT": service.url,
-                "AZUREML_DISCOVERY_SERVICE_ENDPOINT": service.discovery_url(),
-            }
-        )
+        python = {
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{own.get('PATH', '')}",
+            "PYTHONPATH": os.pathsep.join(filter(None, (str(_IN_JOB), own.get("PYTHONPATH")))),
+            "PYTHONUNBUFFERED": "1",
+        }
+        texts = {k: str(v) for k, v in asked.items()}
+        return own | texts | _data_variables(configuration, data) | python | self._in_job(run_id)
+
+    def _in_job(self, run_id: str) -> dict[str, str]:
+        """Return the variables by which azureml-core finds its run and its workspace."""
+        state = self._state
+        record = history.run(state.store, run_id)
+        experiment = history.experiment(state.store, record["experimentId"])
+        token = state.tokens.mint(run_id)
+        return certificates(state.root) | {
+            # Under a name that shells pass on; each Python process sets the variable itself.
+            "PAPERSHELL_BLOB_PROXY": f"{PROXY_VARIABLE}={proxy_address(state.url, token)}",
+            "AZUREML_ARM_SUBSCRIPTION": SUBSCRIPTION,
+            "AZUREML_ARM_RESOURCEGROUP": RESOURCE_GROUP,
+            "AZUREML_ARM_WORKSPACE_NAME": WORKSPACE,
+            "AZUREML_ARM_PROJECT_NAME": experiment["name"],
+            "AZUREML_EXPERIMENT_ID": experiment["experimentId"],
+            "AZUREML_WORKSPACE_ID": state.workspace_id,
+            "AZUREML_RUN_ID": run_id,
+            "AZUREML_RUN_TOKEN": token,
+            "AZUREML_RUN_TOKEN_EXPIRY": str(int(time.time() + LIFETIME_S)),
+            "AZUREML_SERVICE_ENDPOINT": state.url,
+            "AZUREML_DISCOVERY_SERVICE_ENDPOINT": state.discovery_url(),
+        }
+
+
+def _data_variables(configuration: Document, data: Sequence[Input]) -> dict[str, str]:
+    """Return the variables that say where the inputs lie, and those that `Run.input_datasets` reads."""
+    datasets = (configuration.get("data") or {}).items()
+    modes = (f"{w.get('environmentVariableName') or name}:{w.get('mechanism')}" for name, w in datasets)
+    return {item.variable: str(item.folder) for item in data} | {
+        "AZUREML_DATASET_ENVIRONMENT_VARS": ",".join(modes)
+    }
 
 
 @contextmanager
 def _nodes(
-    run_id: str,
-    commands: Sequence[Sequence[str]],
-    logs: Sequence[Path],
-    variables: dict[str, str],
-    folder: Path,
+    commands: Sequence[Sequence[str]], logs: Sequence[Path], variables: dict[str, str], folder: Path
 ) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """Start one process group per command, writing to its log; on leaving end all that the run began."""
+    """Start each command under a supervisor, writing to its log; on leaving end all that the run began."""
     nodes: list[subprocess.Popen[bytes]] = []
     try:
         for command, log in zip(commands, logs, strict=True):
             with log.open("ab") as output:
-                node = subprocess.Popen(
-                    command,
-                    cwd=folder,
-                    env=variables,
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,
-                )
-            nodes.append(node)
+                nodes.append(
+                    subprocess.Popen(
+                        [sys.executable, "-EP", supervisor.__file__, *command],
+                        cwd=folder, env=variables, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT,
+                        start_new_session=True,
+                    )
+                )  # fmt: skip
         yield nodes
     finally:
-        end_processes(run_id, {node.pid for node in nodes})
         for node in nodes:
-            node.wait()
+            assert node.stdin is not None
+            node.stdin.close()
+        for node in nodes:
+            _wait_for(node)
+
+
+def _wait_for(node: subprocess.Popen[bytes]) -> None:
+    with suppress(subprocess.TimeoutExpired):
+        node.wait(_END_S)
+    node.kill()
+    node.wait()

@@ -5,18 +5,27 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
+
+import werkzeug.exceptions as http
 
 Document = dict[str, Any]
+
+
+def key_of(*parts: str) -> str:
+    """Return the key of a document below others; no part can pass for two."""
+    return "/".join(quote(part, safe=" ") for part in parts)
 
 
 class Store:
     """Documents by kind and key, kept in the order in which they were first put.
 
-    Every call is one committed transaction, so the file is whole whenever the process ends.
-    Safe to share between threads.
+    Every call is one committed transaction, or belongs to the one that the caller opened, so the
+    file is whole whenever the process ends. Safe to share between threads.
     """
 
     def __init__(self, path: Path) -> None:
@@ -29,8 +38,23 @@ class Store:
             "place INTEGER PRIMARY KEY, kind TEXT, key TEXT, body TEXT, UNIQUE (kind, key))"
         )
 
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Make the block one step: other threads wait, and an exception undoes all of it."""
+        with self._lock:
+            if self._connection.in_transaction:
+                yield
+                return
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self._connection.execute("ROLLBACK")
+                raise
+            self._connection.execute("COMMIT")
+
     def put(self, kind: str, key: str, document: Document) -> Document:
-        """Write ``document``, replacing what lay there; return it."""
+        """Write ``document``, replacing the one that lay there; return it."""
         with self._lock:
             self._connection.execute(
                 "INSERT INTO documents (kind, key, body) VALUES (?, ?, ?) "
@@ -41,7 +65,7 @@ class Store:
 
     def add(self, kind: str, key: str, document: Document) -> Document:
         """Write ``document`` unless one lies there already; return the one that lies there now."""
-        with self._lock:
+        with self.transaction():
             return self.get(kind, key) or self.put(kind, key, document)
 
     def get(self, kind: str, key: str) -> Document | None:
@@ -60,6 +84,18 @@ class Store:
             ).fetchone()
         return json.loads(row[0]) if row else None
 
+    def require(self, kind: str, key: str, sentence: str) -> Document:
+        """Return the document.
+
+        Raises
+        ------
+        werkzeug.exceptions.NotFound
+            There is none; the message is ``sentence``.
+        """
+        if (document := self.get(kind, key)) is None:
+            raise http.NotFound(sentence)
+        return document
+
     def update(self, kind: str, key: str, change: Callable[[Document], object]) -> Document:
         """Let ``change`` edit the document in place, as one step; return it.
 
@@ -68,7 +104,7 @@ class Store:
         KeyError
             There is no such document.
         """
-        with self._lock:
+        with self.transaction():
             document = self.get(kind, key)
             if document is None:
                 raise KeyError(key)
@@ -88,6 +124,12 @@ class Store:
                 (kind, len(prefix), prefix),
             ).fetchall()
         return [json.loads(body) for (body,) in rows]
+
+    def count(self, kind: str) -> int:
+        """Return the number of documents of one kind."""
+        with self._lock:
+            query = "SELECT count(*) FROM documents WHERE kind = ?"
+            return int(self._connection.execute(query, (kind,)).fetchone()[0])
 
     def close(self) -> None:
         """Close the file."""

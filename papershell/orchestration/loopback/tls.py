@@ -17,9 +17,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-DOMAIN = "loopback.test"
-ACCOUNT = "papershell"
-BLOB_HOST = f"{ACCOUNT}.blob.{DOMAIN}"
+from papershell.orchestration.loopback.names import BLOB_HOST, DOMAIN
+
 _LIFETIME = datetime.timedelta(days=3650)
 
 

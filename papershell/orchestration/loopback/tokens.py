@@ -8,12 +8,13 @@ import time
 
 import jwt
 
-TENANT = "00000000-0000-0000-0000-000000000000"
+from papershell.orchestration.loopback.names import TENANT
+
 LIFETIME_S = 30 * 24 * 3600
 
 
 class Tokens:
-    """Mints and checks what one workspace's secret ``key`` vouches for."""
+    """Makes and checks the tokens and signatures of one workspace, from its secret ``key``."""
 
     def __init__(self, key: str) -> None:
         self._key = key
@@ -24,12 +25,12 @@ class Tokens:
         return jwt.encode(claims, self._key, algorithm="HS256")
 
     def refusal(self, token: str) -> str | None:
-        """Return why ``token`` is not valid here, or None when it is."""
+        """Return why ``token`` is not valid here, or None if it is."""
         try:
             jwt.decode(token, self._key, algorithms=["HS256"], options={"require": ["exp", "sub"]})
         except jwt.ExpiredSignatureError:
             return "the token has expired; connect to the workspace again"
-        except jwt.InvalidTokenError:
+        except (jwt.InvalidTokenError, ValueError, RecursionError):
             return "the token is not of this workspace; use the one of its own folder"
         return None
 

@@ -10,8 +10,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from papershell.orchestration.loopback.run_files import inside, regular_files
 from papershell.orchestration.loopback.store import Document
+from papershell.orchestration.loopback.stored_files import inside, regular_files
 
 _QUOTED_LINES = 20
 _QUOTED_BYTES = 8192

@@ -7,17 +7,18 @@ from typing import Any
 
 import werkzeug.exceptions as http
 
-from papershell.orchestration.loopback import run_records as records
+from papershell.orchestration.loopback import run_history as history
+from papershell.orchestration.loopback.names import ARTIFACTS
 from papershell.orchestration.loopback.routing import Call, Routes
-from papershell.orchestration.loopback.run_files import inside, regular_files, save
+from papershell.orchestration.loopback.stored_files import chunks, inside, regular_files, save
 
 routes = Routes()
-_ARTIFACTS = "/artifact/v2.0/<scope:scope>/artifacts"
+_BASE = "/artifact/v2.0/<scope:scope>/artifacts"
 _RUN = "/history/v1.0/<scope:scope>/<any(experiments,experimentids):by>/<experiment>/runs/<run>/artifacts"
 
 
 def _folder(call: Call, origin: str, container: str) -> Path:
-    return inside(call.service.blobs, f"azureml/{origin}/{container}")
+    return inside(call.blobs, f"{ARTIFACTS}/{origin}/{container}")
 
 
 def _artifact(origin: str, container: str, path: str) -> dict[str, Any]:
@@ -26,7 +27,7 @@ def _artifact(origin: str, container: str, path: str) -> dict[str, Any]:
 
 
 def _content(call: Call, origin: str, container: str, path: str) -> dict[str, Any]:
-    address = call.service.content_url("azureml", f"{origin}/{container}/{path}")
+    address = call.state.download_url(ARTIFACTS, f"{origin}/{container}/{path}")
     return {"contentUri": address, "origin": origin, "container": container, "path": path}
 
 
@@ -36,7 +37,7 @@ def _names(call: Call, origin: str, container: str, prefix: str = "") -> list[st
     return [name for name in names if name.startswith(prefix)]
 
 
-@routes("GET", _ARTIFACTS + "/<origin>/<container_id>")
+@routes("GET", _BASE + "/<origin>/<container_id>")
 def list_files(call: Call, origin: str, container_id: str) -> dict[str, Any]:
     """List the files of a run."""
     return {"value": [_artifact(origin, container_id, n) for n in _names(call, origin, container_id)]}
@@ -45,12 +46,12 @@ def list_files(call: Call, origin: str, container_id: str) -> dict[str, Any]:
 @routes("GET", _RUN)
 def list_run_files(call: Call, by: str, experiment: str, run: str) -> dict[str, Any]:
     """List the files of a run, asked for by its id."""
-    container = records.run(call.service.store, run)["dataContainerId"]
+    container = history.run(call.store, run)["dataContainerId"]
     return list_files(call, "ExperimentRun", container)
 
 
-@routes("GET", _ARTIFACTS + "/contentinfo/<origin>/<container_id>")
-@routes("GET", _ARTIFACTS + "/contentinfo/<origin>/<container_id>/<path:path>")
+@routes("GET", _BASE + "/contentinfo/<origin>/<container_id>")
+@routes("GET", _BASE + "/contentinfo/<origin>/<container_id>/<path:path>")
 def content_info(call: Call, origin: str, container_id: str, path: str = "") -> dict[str, Any]:
     """Return where one file can be read."""
     path = path or call.request.args.get("path", "")
@@ -59,8 +60,8 @@ def content_info(call: Call, origin: str, container_id: str, path: str = "") -> 
     return _content(call, origin, container_id, path)
 
 
-@routes("GET", _ARTIFACTS + "/prefix/contentinfo/<origin>/<container_id>")
-@routes("GET", _ARTIFACTS + "/prefix/contentinfo/<origin>/<container_id>/<path:path>")
+@routes("GET", _BASE + "/prefix/contentinfo/<origin>/<container_id>")
+@routes("GET", _BASE + "/prefix/contentinfo/<origin>/<container_id>/<path:path>")
 def prefix_info(call: Call, origin: str, container_id: str, path: str = "") -> dict[str, Any]:
     """Return where the files whose name begins so can be read."""
     prefix = path or call.request.args.get("path", "")
@@ -69,14 +70,14 @@ def prefix_info(call: Call, origin: str, container_id: str, path: str = "") -> d
     }
 
 
-@routes("POST", _ARTIFACTS + "/batch/metadata/<origin>/<container_id>")
+@routes("POST", _BASE + "/batch/metadata/<origin>/<container_id>")
 def begin_uploads(call: Call, origin: str, container_id: str) -> dict[str, Any]:
     """Return where several files may be written; nothing exists until it is."""
     paths = [call.field(wanted, "path") for wanted in call.json().get("paths", [])]
     folder = _folder(call, origin, container_id)
     for path in paths:
         inside(folder, path)
-    where = {p: call.service.blob_url("azureml", f"{origin}/{container_id}/{p}") for p in paths}
+    where = {p: call.state.upload_url(ARTIFACTS, f"{origin}/{container_id}/{p}") for p in paths}
     return {
         "artifacts": {p: _artifact(origin, container_id, p) for p in paths},
         "artifactContentInformation": {
@@ -85,10 +86,15 @@ def begin_uploads(call: Call, origin: str, container_id: str) -> dict[str, Any]:
     }
 
 
-@routes("POST", _ARTIFACTS + "/content/<origin>/<container_id>")
-@routes("POST", _ARTIFACTS + "/content/<origin>/<container_id>/<path:path>")
+@routes(
+    "POST",
+    _BASE + "/content/<origin>/<container_id>",
+    _BASE + "/content/<origin>/<container_id>/<path:path>",
+    streams=True,
+)
 def upload_content(call: Call, origin: str, container_id: str, path: str = "") -> dict[str, Any]:
     """Take a small file in the request itself."""
     path = path or call.request.args.get("path", "")
-    save(inside(_folder(call, origin, container_id), path), call.request.stream, call.request.content_length)
+    place = inside(_folder(call, origin, container_id), path)
+    save(place, chunks(call.request.stream), call.request.content_length)
     return _artifact(origin, container_id, path)

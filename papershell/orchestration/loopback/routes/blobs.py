@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import mimetypes
 import shutil
+from collections.abc import Iterator, Sequence
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,18 @@ import werkzeug.exceptions as http
 from werkzeug.utils import send_file
 from werkzeug.wrappers import Response
 
+from papershell.orchestration.loopback.limits import BODY_BYTES
 from papershell.orchestration.loopback.routing import Call, Routes
-from papershell.orchestration.loopback.run_files import inside, regular_files, save
+from papershell.orchestration.loopback.stored_files import (
+    chunks,
+    container_folder,
+    inside,
+    regular_files,
+    save,
+)
 
 routes = Routes()
 _CONTAINER = "/blobs/<container>"
-_DIGESTS = {"Content-MD5": "md5", "Content-SHA256": "sha256"}
 _BLOB = _CONTAINER + "/<path:name>"
 
 
@@ -33,67 +39,54 @@ def _headers(path: Path) -> dict[str, str]:
     }  # fmt: skip
 
 
+def _place(call: Call, container: str, name: str) -> Path:
+    return inside(container_folder(call.blobs, container), name)
+
+
 def _existing(call: Call, container: str, name: str) -> Path:
-    path = inside(call.service.blobs / container, name)
+    path = _place(call, container, name)
     if not path.is_file():
         raise http.NotFound(f"there is no blob {container}/{name}")
     return path
 
 
-def _blocks(call: Call, path: Path) -> Path:
-    """Return where the blocks of an unfinished blob lie."""
-    return call.service.root / "blocks" / hashlib.sha256(str(path).encode()).hexdigest()
+def _block(call: Call, path: Path, block: str) -> Path:
+    """Return where one block of an unfinished blob lies."""
+    names = (hashlib.sha256(text.encode()).hexdigest() for text in (str(path), block))
+    return call.state.root.joinpath("blocks", *names)
 
 
-@routes("PUT", _BLOB)
+@routes("PUT", _BLOB, streams=True)
 def put(call: Call, container: str, name: str) -> Response:
     """Take a blob whole, one block of it, or the list that makes its blocks a blob."""
-    path = inside(call.service.blobs / container, name)
+    path = _place(call, container, name)
     part = call.request.args.get("comp", "")
     if part == "blocklist":
         _join(call, path)
         return Response(status=201, headers=_headers(path))
-    target = path
-    if part == "block":
-        target = _blocks(call, path) / hashlib.sha256(call.request.args["blockid"].encode()).hexdigest()
-    digests = _take(call, target)
+    target = _block(call, path, call.request.args["blockid"]) if part == "block" else path
+    length = call.request.content_length
+    digests = save(target, chunks(call.request.stream), length, call.request.headers)
     return Response(status=201, headers=_headers(target) | digests)
 
 
-def _take(call: Call, path: Path) -> dict[str, str]:
-    """Write the request's body and return its digests, which must be those that the client sent along."""
-    incoming = path.with_name(f".part-incoming-{path.name}-{id(call)}")
-    save(incoming, call.request.stream, call.request.content_length)
-    digests = {}
-    for header, algorithm in _DIGESTS.items():
-        with incoming.open("rb") as file:
-            digests[header] = base64.b64encode(hashlib.file_digest(file, algorithm).digest()).decode()
-        if call.request.headers.get(header, digests[header]) != digests[header]:
-            incoming.unlink()
-            raise http.BadRequest(
-                f"{path.name} arrived with another {header} than it left with; send it again"
-            )
-    incoming.replace(path)
-    return digests
-
-
 def _join(call: Call, path: Path) -> None:
+    call.request.max_content_length = BODY_BYTES
     try:
         wanted = [element.text or "" for element in ElementTree.fromstring(call.request.get_data())]
     except ElementTree.ParseError as error:
         raise http.BadRequest(f"the list of blocks is not XML: {error}") from error
-    folder = _blocks(call, path)
-    parts = [folder / hashlib.sha256(block.encode()).hexdigest() for block in wanted]
+    parts = [_block(call, path, block) for block in wanted]
     if not all(part.is_file() for part in parts):
         raise http.BadRequest("the list names a block that never arrived; send the blob again")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    joined = path.with_name(f".part-joined-{path.name}-{id(call)}")
-    with joined.open("wb") as whole:
-        for part in parts:
-            with part.open("rb") as block_file:
-                shutil.copyfileobj(block_file, whole)
-    joined.replace(path)
-    shutil.rmtree(folder, ignore_errors=True)
+    save(path, _joined(parts))
+    shutil.rmtree(_block(call, path, "").parent, ignore_errors=True)
+
+
+def _joined(parts: Sequence[Path]) -> Iterator[bytes]:
+    for part in parts:
+        with part.open("rb") as file:
+            yield from chunks(file)
 
 
 @routes("HEAD", _BLOB)
@@ -130,11 +123,9 @@ def list_blobs(call: Call, container: str) -> Response:
     """List a container's blobs below a prefix; or, asked for nothing, its properties."""
     if call.request.args.get("comp") != "list":
         return Response(headers={"ETag": '"0x0"', "Last-Modified": formatdate(0, usegmt=True)})
-    folder = inside(call.service.blobs, container)
+    folder = container_folder(call.blobs, container)
     prefix = call.request.args.get("prefix", "")
-    root = ElementTree.Element(
-        "EnumerationResults", ServiceEndpoint=call.service.url, ContainerName=container
-    )
+    root = ElementTree.Element("EnumerationResults", ServiceEndpoint=call.state.url, ContainerName=container)
     blobs = ElementTree.SubElement(root, "Blobs")
     for path in regular_files(folder):
         name = path.relative_to(folder).as_posix()

@@ -11,8 +11,9 @@ import werkzeug.exceptions as http
 from werkzeug.wrappers import Response
 
 from papershell.orchestration.azure import sizes
-from papershell.orchestration.loopback import run_records as records
-from papershell.orchestration.loopback.routing import LOCATION, SCOPE, Call, Routes, now
+from papershell.orchestration.loopback import run_history as history
+from papershell.orchestration.loopback.names import LOCATION, SCOPE, timestamp
+from papershell.orchestration.loopback.routing import Call, Routes
 from papershell.orchestration.loopback.store import Document
 
 routes = Routes()
@@ -26,8 +27,8 @@ _QUOTA_TYPE = "Microsoft.MachineLearningServices/vmFamily/dedicatedCores"
 def _resource(call: Call, cluster: Document) -> dict[str, Any]:
     """Return the cluster as the service shows it at this moment."""
     ready = time.time() >= cluster["ready_at"]
-    runs = [r for r in call.service.store.all("run") if r.get("target") == cluster["name"]]
-    active = sum(r["status"] not in (*records.FINAL, "NotStarted", "Queued") for r in runs)
+    runs = [r for r in call.store.all("run") if r.get("target") == cluster["name"]]
+    active = sum(r["status"] not in (*history.FINAL, "NotStarted", "Queued") for r in runs)
     nodes = max(active, cluster["scaleSettings"].get("minNodeCount", 0)) if ready else 0
     state = "Succeeded" if ready else cluster["transition"]
     counts = dict.fromkeys(("idle", "leaving", "preempted", "preparing", "running", "unusable"), 0)
@@ -53,13 +54,15 @@ def _resource(call: Call, cluster: Document) -> dict[str, Any]:
 
 def _cluster(call: Call, name: str) -> Document:
     """Return a cluster that is not gone."""
-    cluster = call.service.store.get("compute", name)
-    if cluster and cluster["transition"] == "Deleting" and time.time() >= cluster["ready_at"]:
-        call.service.store.remove("compute", name)
-        cluster = None
-    if cluster is None:
-        raise http.NotFound(f"there is no cluster {name!r}; create it first")
+    sentence = f"there is no cluster {name!r}; create it first"
+    cluster = call.store.require("compute", name, sentence)
+    if _is_gone(cluster):
+        raise http.NotFound(sentence)
     return cluster
+
+
+def _is_gone(cluster: Document) -> bool:
+    return cluster["transition"] == "Deleting" and time.time() >= cluster["ready_at"]
 
 
 @routes("GET", _ARM + "/<name>", _DATA + "/<name>")
@@ -71,13 +74,7 @@ def get(call: Call, name: str) -> dict[str, Any]:
 @routes("GET", _ARM, _DATA)
 def list_clusters(call: Call) -> dict[str, Any]:
     """List the clusters."""
-    found = []
-    for cluster in call.service.store.all("compute"):
-        try:
-            found.append(get(call, cluster["name"]))
-        except http.NotFound:
-            continue
-    return {"value": found}
+    return {"value": [_resource(call, c) for c in call.store.all("compute") if not _is_gone(c)]}
 
 
 @routes("PUT", _ARM + "/<name>")
@@ -92,10 +89,10 @@ def create(call: Call, name: str) -> Response:
     cluster = {
         "name": name, "tags": body.get("tags"), "description": body["properties"].get("description"),
         "vmSize": size, "vmPriority": wanted.get("vmPriority") or "Dedicated",
-        "scaleSettings": wanted.get("scaleSettings") or {}, "createdOn": now(),
-        "transition": "Creating", "ready_at": time.time() + call.service.options.provision_s,
+        "scaleSettings": wanted.get("scaleSettings") or {}, "createdOn": timestamp(),
+        "transition": "Creating", "ready_at": time.time() + call.state.provision_s,
     }  # fmt: skip
-    call.service.store.put("compute", name, cluster)
+    call.store.put("compute", name, cluster)
     return _accepted(call, 201, cluster["ready_at"], _resource(call, cluster))
 
 
@@ -107,9 +104,9 @@ def resize(call: Call, name: str) -> Response:
 
     def change(cluster: Document) -> None:
         cluster["scaleSettings"].update({k: v for k, v in settings.items() if v is not None})
-        cluster.update(transition="Updating", ready_at=time.time() + call.service.options.provision_s)
+        cluster.update(transition="Updating", ready_at=time.time() + call.state.provision_s)
 
-    cluster = call.service.store.update("compute", name, change)
+    cluster = call.store.update("compute", name, change)
     return _accepted(call, 202, cluster["ready_at"], _resource(call, cluster))
 
 
@@ -117,26 +114,24 @@ def resize(call: Call, name: str) -> Response:
 def delete(call: Call, name: str) -> Response:
     """Begin to delete a cluster."""
     _cluster(call, name)
-    ready_at = time.time() + call.service.options.provision_s
+    ready_at = time.time() + call.state.provision_s
     change = {"transition": "Deleting", "ready_at": ready_at}
-    call.service.store.update("compute", name, lambda cluster: cluster.update(change))
+    call.store.update("compute", name, lambda cluster: cluster.update(change))
     return _accepted(call, 202, ready_at, {})
 
 
 def _accepted(call: Call, status: int, ready_at: float, body: dict[str, Any]) -> Response:
     """Answer with the address under which the operation's progress is asked for."""
     operation = uuid.uuid4().hex
-    call.service.store.put("operation", operation, {"ready_at": ready_at})
-    headers = {"Azure-AsyncOperation": f"{call.service.url}/operations/{operation}"}
+    call.store.put("operation", operation, {"ready_at": ready_at})
+    headers = {"Azure-AsyncOperation": f"{call.state.url}/operations/{operation}"}
     return Response(json.dumps(body), status, headers, content_type="application/json")
 
 
 @routes("GET", "/operations/<operation>")
 def progress(call: Call, operation: str) -> dict[str, Any]:
     """Return whether an operation has ended."""
-    found = call.service.store.get("operation", operation)
-    if found is None:
-        raise http.NotFound(f"there is no operation {operation}")
+    found = call.store.require("operation", operation, f"there is no operation {operation}; read the cluster")
     return {"status": "Succeeded" if time.time() >= found["ready_at"] else "InProgress", "error": None}
 
 

@@ -9,12 +9,12 @@ from urllib.parse import urlsplit
 
 import werkzeug.exceptions as http
 
+from papershell.orchestration.loopback.names import SNAPSHOTS
 from papershell.orchestration.loopback.routing import Call, Routes
-from papershell.orchestration.loopback.run_files import inside
+from papershell.orchestration.loopback.stored_files import inside
 
 routes = Routes()
 _SNAPSHOTS = "/content/<any('v1.0','v2.0'):version>/<scope:scope>/snapshots"
-CONTAINER = "snapshots"
 
 
 @routes("GET", _SNAPSHOTS + "/latest/metadata")
@@ -28,31 +28,31 @@ def addresses(call: Call, version: str) -> dict[str, Any]:
     """Return where the named files may be written."""
     names = call.field(call.json(), "FileNames")
     for name in names:
-        inside(call.service.blobs / CONTAINER, name)
-    blob = call.service.blob_url
-    return {"fileNodes": [{"fullName": n, "blobUri": blob(CONTAINER, uuid.uuid4().hex)} for n in names]}
+        inside(call.blobs / SNAPSHOTS, name)
+    address = call.state.upload_url
+    return {"fileNodes": [{"fullName": n, "blobUri": address(SNAPSHOTS, uuid.uuid4().hex)} for n in names]}
 
 
 @routes("POST", _SNAPSHOTS + "/<snapshot>")
 def create(call: Call, version: str, snapshot: str) -> dict[str, Any]:
     """Keep a snapshot: the tree it names, from newly sent files and its parent's."""
     wanted = call.json()
-    parent = call.service.store.get("snapshot", str(wanted.get("ParentSnapshotId"))) or {"files": {}}
+    parent = call.store.get("snapshot", str(wanted.get("ParentSnapshotId"))) or {"files": {}}
     sent = (wanted.get("FileRevisionList") or {}).get("FileNodes") or []
     files = parent["files"] | {call.field(node, "FullName"): _verified(call, node) for node in sent}
     names = list(_names(wanted.get("DirTreeNode") or {}, ""))
     for name in names:
-        inside(call.service.blobs / CONTAINER, name)
+        inside(call.blobs / SNAPSHOTS, name)
         if name not in files:
             raise http.BadRequest(f"the snapshot names {name!r}, which was never sent; submit again")
-    call.service.store.put("snapshot", snapshot, {"id": snapshot, "files": {n: files[n] for n in names}})
+    call.store.put("snapshot", snapshot, {"id": snapshot, "files": {n: files[n] for n in names}})
     return {"id": snapshot}
 
 
 def _verified(call: Call, node: dict[str, Any]) -> str:
     """Return the name of a sent blob, once it lies here with the size that was announced."""
     blob = urlsplit(call.field(node, "BlobUri")).path.rpartition("/")[2]
-    path = inside(call.service.blobs / CONTAINER, blob)
+    path = inside(call.blobs / SNAPSHOTS, blob)
     size = path.stat().st_size if path.is_file() else None
     if size != node.get("FileSize"):
         raise http.BadRequest(
@@ -74,7 +74,4 @@ def _names(node: dict[str, Any], prefix: str) -> Iterator[str]:
 @routes("GET", _SNAPSHOTS + "/<snapshot>/metadata")
 def get(call: Call, version: str, snapshot: str) -> dict[str, Any]:
     """Return a snapshot's files."""
-    found = call.service.store.get("snapshot", snapshot)
-    if found is None:
-        raise http.NotFound(f"there is no snapshot {snapshot}")
-    return found
+    return call.store.require("snapshot", snapshot, f"there is no snapshot {snapshot}; submit the run again")

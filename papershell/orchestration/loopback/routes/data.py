@@ -7,25 +7,32 @@ from typing import Any
 
 import werkzeug.exceptions as http
 
-from papershell.orchestration.loopback.routing import RESOURCE_GROUP, SUBSCRIPTION, Call, Routes, now
-from papershell.orchestration.loopback.store import Document, Store
-from papershell.orchestration.loopback.tls import ACCOUNT, DOMAIN
+from papershell.orchestration.loopback import inputs
+from papershell.orchestration.loopback.names import (
+    ACCOUNT,
+    DATASTORES,
+    DOMAIN,
+    RESOURCE_GROUP,
+    SUBSCRIPTION,
+    timestamp,
+)
+from papershell.orchestration.loopback.routing import Call, Routes
+from papershell.orchestration.loopback.store import Document, key_of
 
 routes = Routes()
 _DATASTORE = "/datastore/v1.0/<scope:scope>"
 _DATASET = "/dataset/v1.0/<scope:scope>"
-CONTAINERS = {"workspaceblobstore": "azureml-blobstore", "workspaceartifactstore": "azureml"}
 
 
 def _datastore(call: Call, name: str) -> dict[str, Any]:
-    if name not in CONTAINERS:
-        raise http.NotFound(f"there is no datastore {name!r}; there are {', '.join(CONTAINERS)}")
+    if name not in DATASTORES:
+        raise http.NotFound(f"there is no datastore {name!r}; there are {', '.join(DATASTORES)}")
     return {
         "name": name, "dataStoreType": "AzureBlob", "hasBeenValidated": True, "tags": {},
         "azureStorageSection": {
-            "accountName": ACCOUNT, "containerName": CONTAINERS[name], "endpoint": DOMAIN,
+            "accountName": ACCOUNT, "containerName": DATASTORES[name], "endpoint": DOMAIN,
             "protocol": "https", "credentialType": "Sas", "credential": "", "isSas": True,
-            "accountKey": None, "sasToken": "sig=" + call.service.tokens.signature(CONTAINERS[name]),
+            "accountKey": None, "sasToken": "sig=" + call.state.tokens.signature(DATASTORES[name]),
             "areWorkspaceManagedIdentitiesAllowed": False,
             "subscriptionId": SUBSCRIPTION, "resourceGroup": RESOURCE_GROUP,
         },
@@ -47,15 +54,15 @@ def datastore(call: Call, name: str) -> dict[str, Any]:
 @routes("GET", _DATASTORE + "/datastores")
 def datastores(call: Call) -> dict[str, Any]:
     """List the datastores."""
-    return {"value": [_datastore(call, name) for name in CONTAINERS]}
+    return {"value": [_datastore(call, name) for name in DATASTORES]}
 
 
 @routes("POST", _DATASET + "/datasets", _DATASET + "/datasets/register")
 def register(call: Call) -> dict[str, Any]:
     """Register a dataset, or its next version when that is allowed."""
     wanted = call.json()
-    name = call.field(wanted, "name")
-    versions = call.service.store.all("dataset", f"{name}/")
+    name = call.name(wanted)
+    versions = _versions(call, name)
     definition = wanted.get("latest") or {}
     if versions and versions[-1]["latest"].get("dataflow") == definition.get("dataflow"):
         return versions[-1]
@@ -63,28 +70,22 @@ def register(call: Call) -> dict[str, Any]:
         raise http.Conflict(f"there is a dataset {name!r} already; ask for a new version")
     dataset_id = versions[0]["datasetId"] if versions else str(uuid.uuid4())
     number = str(len(versions) + 1)
-    stamps = {"versionId": number, "savedDatasetId": str(uuid.uuid4()), "datasetId": dataset_id}
-    dataset = wanted | {"datasetId": dataset_id, "createdTime": now(), "latest": definition | stamps}
-    return call.service.store.put("dataset", f"{name}/{number}", dataset)
+    saved = str(uuid.uuid4())
+    latest = definition | {"versionId": number, "savedDatasetId": saved, "datasetId": dataset_id}
+    call.store.put("saved-dataset", saved, latest | {"registeredAs": key_of(name, number)})
+    dataset = wanted | {"datasetId": dataset_id, "createdTime": timestamp(), "latest": latest}
+    return call.store.put("dataset", key_of(name, number), dataset)
 
 
-def _by_saved_id(store: Store, saved: str) -> Document:
-    for dataset in store.all("dataset"):
-        if dataset["latest"]["savedDatasetId"] == saved:
-            return dataset
-    raise http.NotFound(f"there is no dataset with the id {saved!r}; register it first")
-
-
-def saved_definition(store: Store, saved: str) -> Document:
-    """Return the definition of a dataset (its dataflow) by its saved id."""
-    return store.get("saved-dataset", saved) or _by_saved_id(store, saved)["latest"]
+def _versions(call: Call, name: str) -> list[Document]:
+    return call.store.all("dataset", key_of(name, ""))
 
 
 @routes("GET", _DATASET + "/datasets/query/name=<name>")
 def by_name(call: Call, name: str) -> dict[str, Any]:
     """Return the newest version of a dataset, or the one asked for."""
     version = call.request.args.get("versionId", "latest")
-    versions = call.service.store.all("dataset", f"{name}/")
+    versions = _versions(call, name)
     if not versions:
         raise http.NotFound(f"there is no dataset {name!r}; register it first")
     fitting = [d for d in versions if version in ("latest", "None", d["latest"]["versionId"])]
@@ -96,19 +97,24 @@ def by_name(call: Call, name: str) -> dict[str, Any]:
 @routes("GET", _DATASET + "/datasets/query/savedDatasetId=<saved>")
 def by_saved_id(call: Call, saved: str) -> dict[str, Any]:
     """Return the dataset of a saved id."""
-    return _by_saved_id(call.service.store, saved)
+    definition = inputs.saved_dataset(call.store, saved)
+    return call.store.require(
+        "dataset",
+        definition.get("registeredAs", ""),
+        f"the dataset with the id {saved!r} was never registered",
+    )
 
 
 @routes("GET", _DATASET + "/saveddatasets/<saved>")
 def saved_dataset(call: Call, saved: str) -> dict[str, Any]:
     """Return a saved definition."""
-    return saved_definition(call.service.store, saved) | {"id": saved}
+    return inputs.saved_dataset(call.store, saved) | {"id": saved}
 
 
 @routes("GET", _DATASET + "/datasets")
 def list_datasets(call: Call) -> dict[str, Any]:
     """List the newest version of every dataset."""
-    newest = {d["name"]: d for d in call.service.store.all("dataset")}
+    newest = {d["name"]: d for d in call.store.all("dataset")}
     return {"value": list(newest.values())}
 
 
@@ -117,11 +123,11 @@ def save_dataset(call: Call) -> dict[str, Any]:
     """Keep a definition that is used without being registered."""
     wanted = call.json()
     saved = wanted | {"id": str(uuid.uuid4()), "dataflow": call.field(wanted, "dataflowJson")}
-    return call.service.store.put("saved-dataset", saved["id"], saved)
+    return call.store.put("saved-dataset", saved["id"], saved)
 
 
 @routes("GET", "/data/v1.0/<scope:scope>/dataversion/<name>/versions/<version>")
 def data_version(call: Call, name: str, version: str) -> dict[str, Any]:
     """Return the dataflow behind a dataset that the client names by its saved id."""
-    definition = saved_definition(call.service.store, name.removeprefix("unregistered-"))
+    definition = inputs.saved_dataset(call.store, name.removeprefix("unregistered-"))
     return {"legacyDataflow": definition.get("dataflow")}

@@ -7,14 +7,14 @@ from typing import Any
 import werkzeug.exceptions as http
 
 from papershell.orchestration.loopback.routing import Call, Routes
-from papershell.orchestration.loopback.store import Document
+from papershell.orchestration.loopback.store import Document, key_of
 
 routes = Routes()
 _ENVIRONMENTS = "/environment/v1.0/<scope:scope>/environments"
 
 
 def _versions(call: Call, name: str) -> list[Document]:
-    return call.service.store.all("environment", f"{name}/")
+    return call.store.all("environment", key_of(name, ""))
 
 
 def _content(environment: Document) -> Document:
@@ -30,9 +30,10 @@ def register(call: Call, name: str, version: str = "") -> dict[str, Any]:
     wanted = call.json()
     if versions and _content(versions[-1]) == _content(wanted):
         return versions[-1]
-    number = version if version.isdecimal() else str(len(versions) + 1)
+    newest = max((int(e["version"]) for e in versions), default=0)
+    number = version if version.isdecimal() else str(newest + 1)
     document = _content(wanted) | {"name": name, "version": number}
-    return call.service.store.put("environment", f"{name}/{number}", document)
+    return call.store.put("environment", key_of(name, number), document)
 
 
 @routes("GET", _ENVIRONMENTS + "/<name>", _ENVIRONMENTS + "/<name>/versions/<version>")
@@ -47,5 +48,5 @@ def get(call: Call, name: str, version: str = "") -> dict[str, Any]:
 @routes("GET", _ENVIRONMENTS + "/")
 def list_newest(call: Call) -> dict[str, Any]:
     """List the newest version of every environment."""
-    newest = {e["name"]: e for e in call.service.store.all("environment")}
+    newest = {e["name"]: e for e in call.store.all("environment")}
     return {"value": list(newest.values())}

@@ -5,9 +5,8 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-import werkzeug.exceptions as http
-
-from papershell.orchestration.loopback.routing import Call, Routes, now
+from papershell.orchestration.loopback.names import timestamp
+from papershell.orchestration.loopback.routing import Call, Routes
 
 routes = Routes()
 _BASE = "/modelmanagement/v1.0/<scope:scope>"
@@ -17,27 +16,24 @@ _BASE = "/modelmanagement/v1.0/<scope:scope>"
 def create_asset(call: Call) -> dict[str, Any]:
     """Keep an asset."""
     asset = call.json() | {"id": uuid.uuid4().hex}
-    return call.service.store.put("asset", asset["id"], asset)
+    return call.store.put("asset", asset["id"], asset)
 
 
 @routes("GET", _BASE + "/assets/<asset>")
 def get_asset(call: Call, asset: str) -> dict[str, Any]:
     """Return an asset."""
-    found = call.service.store.get("asset", asset)
-    if found is None:
-        raise http.NotFound(f"there is no asset {asset}")
-    return found
+    return call.store.require("asset", asset, f"there is no asset {asset}; register the model again")
 
 
 @routes("POST", _BASE + "/models")
 def register(call: Call) -> dict[str, Any]:
     """Register the next version of a model."""
     model = call.json()
-    name = call.field(model, "name")
-    version = 1 + max((m["version"] for m in call.service.store.all("model", f"{name}:")), default=0)
+    name = call.name(model)
+    version = 1 + max((m["version"] for m in call.store.all("model", f"{name}:")), default=0)
     key = f"{name}:{version}"
-    stamps = {"id": key, "version": version, "createdTime": now(), "modifiedTime": now()}
-    return call.service.store.put("model", key, model | stamps)
+    stamps = {"id": key, "version": version, "createdTime": timestamp(), "modifiedTime": timestamp()}
+    return call.store.put("model", key, model | stamps)
 
 
 @routes("GET", _BASE + "/models")
@@ -53,21 +49,19 @@ def list_models(call: Call) -> dict[str, Any]:
             key in own and (not sign or str(own[key]) == value) for key, sign, value in tags
         )
 
-    found = [model for model in reversed(call.service.store.all("model")) if fits(model)]
+    found = [model for model in reversed(call.store.all("model")) if fits(model)]
     return {"value": found[: int(args["count"])] if args.get("count") else found}
 
 
 @routes("GET", _BASE + "/models/<model>")
 def get_model(call: Call, model: str) -> dict[str, Any]:
     """Return a model by its id ``name:version``."""
-    found = call.service.store.get("model", model)
-    if found is None:
-        raise http.NotFound(f"there is no model {model!r}; list the models to see names and versions")
-    return found
+    sentence = f"there is no model {model!r}; list the models to see names and versions"
+    return call.store.require("model", model, sentence)
 
 
 @routes("DELETE", _BASE + "/models/<model>")
 def delete_model(call: Call, model: str) -> dict[str, Any]:
     """Forget a model."""
-    call.service.store.remove("model", model)
+    call.store.remove("model", model)
     return {}

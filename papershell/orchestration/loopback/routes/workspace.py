@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from papershell.orchestration.loopback.routing import LOCATION, SCOPE, WORKSPACE, Call, Routes
+from papershell.orchestration.loopback.names import LOCATION, SCOPE, WORKSPACE
+from papershell.orchestration.loopback.routing import Call, Routes
 
 routes = Routes()
 _SERVICES = ("api", "experimentation", "history", "hyperdrive", "modelmanagement", "pipelines", "studio",
@@ -23,10 +24,10 @@ def workspace(call: Call) -> dict[str, Any]:
         "tags": {},
         "sku": {"name": "Basic", "tier": "Basic"},
         "properties": {
-            "workspaceId": call.service.workspace_id,
+            "workspaceId": call.state.workspace_id,
             "friendlyName": WORKSPACE,
             "provisioningState": "Succeeded",
-            "discoveryUrl": call.service.discovery_url(),
+            "discoveryUrl": call.state.discovery_url(),
             "storageAccount": f"{SCOPE}/storage",
             "keyVault": f"{SCOPE}/vault",
             "applicationInsights": f"{SCOPE}/insights",
@@ -38,10 +39,10 @@ def workspace(call: Call) -> dict[str, Any]:
 @routes("GET", "/discovery/<signature>", "/discovery/<signature>/<path:below>")
 def discovery(call: Call, signature: str, below: str = "") -> dict[str, str]:
     """Return every service's address: this one."""
-    return dict.fromkeys(_SERVICES, call.service.url)
+    return dict.fromkeys(_SERVICES, call.state.url)
 
 
 @routes("GET", "/loopback/health")
 def health(call: Call) -> dict[str, Any]:
     """Return who serves which folder."""
-    return {"pid": os.getpid(), "root": str(call.service.root), "active_runs": call.service.runner.active()}
+    return {"pid": os.getpid(), "root": str(call.state.root), "active_runs": call.runner.active()}

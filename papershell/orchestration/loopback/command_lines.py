@@ -1,4 +1,4 @@
-"""What a submitted configuration means as command lines of this machine."""
+"""The command lines of this machine that a submitted configuration asks for."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class RunError(RuntimeError):
 
 
 def free_port() -> int:
-    """Return a TCP port of 127.0.0.1 that nobody listens on."""
+    """Return a TCP port of 127.0.0.1 that no program listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

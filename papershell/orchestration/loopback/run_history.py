@@ -1,4 +1,4 @@
-"""What an experiment and a run are, and which states a run may pass through."""
+"""Experiments and runs: their records, and the states that a run passes through."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import getpass
 import uuid
 from pathlib import Path
 
-import werkzeug.exceptions as http
-
-from papershell.orchestration.loopback.routing import now
-from papershell.orchestration.loopback.run_files import regular_files
+from papershell.orchestration.loopback.names import ARTIFACTS, timestamp
 from papershell.orchestration.loopback.store import Document, Store
+from papershell.orchestration.loopback.stored_files import regular_files
 
 FINAL = ("Completed", "Failed", "Canceled")
+_KEPT = ("runId", "rootRunId", "experimentId", "dataContainerId", "status")
 
 
 def find_experiment(store: Store, name_or_id: str) -> Document | None:
@@ -26,7 +25,7 @@ def experiment(store: Store, name_or_id: str) -> Document:
     if found := find_experiment(store, name_or_id):
         return found
     created: Document = {
-        "experimentId": str(uuid.uuid4()), "name": name_or_id, "createdUtc": now(), "tags": {},
+        "experimentId": str(uuid.uuid4()), "name": name_or_id, "createdUtc": timestamp(), "tags": {},
         "properties": {}, "archivedTime": None, "description": None,
     }  # fmt: skip
     return store.add("experiment", name_or_id, created)
@@ -36,19 +35,16 @@ def new_run(store: Store, experiment: Document, run_id: str, wanted: Document) -
     """Begin the record of a run, NotStarted."""
     parent = store.get("run", wanted.get("parentRunId") or "")
     record = {
-        "runId": run_id, "runNumber": len(store.all("run")) + 1,
+        "runId": run_id, "runNumber": store.count("run") + 1,
         "rootRunId": parent["rootRunId"] if parent else run_id,
         "parentRunId": wanted.get("parentRunId"), "experimentId": experiment["experimentId"],
-        "status": "NotStarted", "createdUtc": now(), "startTimeUtc": None, "endTimeUtc": None,
+        "status": "NotStarted", "createdUtc": timestamp(), "startTimeUtc": None, "endTimeUtc": None,
         "runType": "azureml.scriptrun" if wanted.get("target") else "azureml.interactive",
         "name": None, "description": None, "hidden": False, "target": None, "error": None, "warnings": None,
         "createdBy": {"userName": getpass.getuser()}, "dataContainerId": f"dcid.{run_id}",
         "tags": {}, "properties": {},
     }  # fmt: skip
     return store.add("run", run_id, merge(record, {k: v for k, v in wanted.items() if k != "status"}))
-
-
-_KEPT = ("runId", "rootRunId", "experimentId", "dataContainerId", "status")
 
 
 def merge(record: Document, changes: Document) -> Document:
@@ -62,17 +58,8 @@ def merge(record: Document, changes: Document) -> Document:
 
 
 def run(store: Store, run_id: str) -> Document:
-    """Return the record of a run.
-
-    Raises
-    ------
-    werkzeug.exceptions.NotFound
-        There is no such run.
-    """
-    record = store.get("run", run_id)
-    if record is None:
-        raise http.NotFound(f"there is no run {run_id!r}; list the experiment's runs")
-    return record
+    """Return the record of a run; `werkzeug.exceptions.NotFound` if there is none."""
+    return store.require("run", run_id, f"there is no run {run_id!r}; list the experiment's runs")
 
 
 def move(store: Store, run_id: str, state: str, *, message: str | None = None) -> None:
@@ -83,18 +70,26 @@ def move(store: Store, run_id: str, state: str, *, message: str | None = None) -
             return
         record["status"] = state
         if state == "Running":
-            record["startTimeUtc"] = record["startTimeUtc"] or now()
+            record["startTimeUtc"] = record["startTimeUtc"] or timestamp()
         if state in FINAL:
-            record["endTimeUtc"] = now()
+            record["endTimeUtc"] = timestamp()
         if message:
             record["error"] = {"error": {"code": "UserError", "message": message}}
 
     store.update("run", run_id, change)
 
 
+def close_children(store: Store, run_id: str) -> None:
+    """Cancel the child runs that the process of ``run_id`` began and, being ended by force, left open."""
+    message = f"run {run_id}, which began this one, was ended"
+    for record in store.all("run"):
+        if record["rootRunId"] == run_id and store.get("submission", record["runId"]) is None:
+            move(store, record["runId"], "Canceled", message=message)
+
+
 def artifact_folder(record: Document) -> str:
     """Return where below ``blobs/`` the artifacts of a run lie, as in a real workspace's container."""
-    return f"azureml/ExperimentRun/{record['dataContainerId']}"
+    return f"{ARTIFACTS}/ExperimentRun/{record['dataContainerId']}"
 
 
 def artifact_files(blobs: Path, record: Document) -> list[Path]:

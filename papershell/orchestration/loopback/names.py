@@ -1,0 +1,27 @@
+"""How the workspace and its parts are called, and how its services write times."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+
+SUBSCRIPTION = "00000000-0000-0000-0000-000000000001"
+TENANT = "00000000-0000-0000-0000-000000000000"
+RESOURCE_GROUP = "papershell"
+WORKSPACE = "loopback"
+LOCATION = "here"
+PROVIDER = "providers/Microsoft.MachineLearningServices"
+SCOPE = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{RESOURCE_GROUP}/{PROVIDER}/workspaces/{WORKSPACE}"
+
+ACCOUNT = "papershell"
+DOMAIN = "loopback.test"  # a domain that cannot exist (RFC 2606)
+BLOB_HOST = f"{ACCOUNT}.blob.{DOMAIN}"
+ARTIFACTS = "azureml"  # this and the next are containers
+SNAPSHOTS = "snapshots"
+DATASTORES = {"workspaceblobstore": "azureml-blobstore", "workspaceartifactstore": ARTIFACTS}
+CONTAINERS = (*DATASTORES.values(), SNAPSHOTS)
+
+
+def timestamp(later_s: float = 0.0) -> str:
+    """Return the time ``later_s`` seconds from now as the services write it."""
+    return datetime.fromtimestamp(time.time() + later_s, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f0Z")

@@ -48,7 +48,7 @@ def export(job: TrainJob, target: Path, *, source: Snapshot | None = None) -> li
     conda = Path(job.environment)
     if not conda.is_file():
         raise OrchestrationError(f"there is no environment file {conda}; name one with --environment")
-    folder, stem = target.resolve().parent, target.stem
+    folder, stem = target.parent, target.stem
     image, code = folder / f"{stem}.image", folder / f"{stem}.code"
     documents = {
         target: _command_job(job, stem),

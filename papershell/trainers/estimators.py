@@ -1,14 +1,16 @@
 """scikit-learn compatible estimators, fitted by `kernels.fit_path`.
 
 They take scikit-learn's parameters and keep its attributes; predicting, probabilities and scoring are
-scikit-learn's own methods. What differs: every rate and fold of the CV is solved in one batch, bytes are
-fitted as they are, and ``tol`` is verified in float64 at the end.
+scikit-learn's own methods. The differences: all rates and folds of the CV are solved in one batch, bytes are
+fitted as they are, and a fit ends only if ``tol`` holds in float64 and the loss is proven to lie within `GAP` of its
+optimum, so that it is never worse than scikit-learn's at the same ``tol``.
 """
 
 from __future__ import annotations
 
 import inspect
 import warnings
+from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any
 
@@ -19,11 +21,19 @@ from sklearn.metrics import check_scoring, make_scorer
 from sklearn.model_selection import check_cv
 from sklearn.utils import compute_class_weight
 from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.metadata_routing import _raise_for_params, _routing_enabled, process_routing
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import (
+    _check_method_params,
+    _check_sample_weight,
+    check_is_fitted,
+    validate_data,
+)
 
 from papershell.kernels import PathSolution, fit_path
 from papershell.trainers.linear_model import to_sklearn
+
+GAP = 1e-3  # proven bound of (loss - optimum) / loss; a rate without a penalty has none and is held to tol alone
 
 _SHARED_CONSTRAINTS: dict[str, Any] = {
     "penalty": [StrOptions({"l2", "l1", "elasticnet", "deprecated"}), None],
@@ -36,8 +46,20 @@ _SHARED_CONSTRAINTS: dict[str, Any] = {
 }
 
 
+def centered(solution: PathSolution) -> PathSolution:
+    """Return a softmax solution whose coefficients and intercepts sum to zero over the classes.
+
+    Any vector may be added to all classes without a change of the probabilities; among those answers the one that sums
+    to zero has the smallest penalty. Source: Zhu and Hastie, "Classification of gene microarrays by penalized logistic
+    regression", Biostatistics 5 (2004), section 2.
+    """
+    coef = solution.coef - solution.coef.mean(axis=-2, keepdims=True)
+    intercept = solution.intercept - solution.intercept.mean(axis=-1, keepdims=True)
+    return replace(solution, coef=coef, intercept=intercept)
+
+
 class _BatchedFit(linear_model.LogisticRegression):
-    """What both estimators share: checking, encoding, weighting, and reading a solution."""
+    """The common part of both estimators: checking, encoding, weighting, and reading a solution."""
 
     classes_: np.ndarray
     coef_: np.ndarray
@@ -64,10 +86,21 @@ class _BatchedFit(linear_model.LogisticRegression):
                 sample_weight=sample_weight,
             )
             weight *= factors[labels]
+        with np.errstate(over="ignore"):
+            if not np.isfinite(weight.sum()):
+                raise ValueError(
+                    "sample_weight sums to more than float64 holds; divide the weights by a number"
+                )
         return X, labels, weight
 
     def _refuse_unsupported(self) -> None:
-        """Raise ValueError for what `fit_path` does not minimize."""
+        """Raise ValueError for a loss that `fit_path` does not minimize; warn as scikit-learn does."""
+        if self.penalty != "deprecated":
+            warnings.warn(
+                "'penalty' was deprecated in scikit-learn 1.8; leave it out, and use C=np.inf for no penalty",
+                FutureWarning,
+                stacklevel=4,
+            )
         if self.penalty not in ("l2", "deprecated", None):
             raise ValueError(f"penalty={self.penalty!r} is not supported; papershell fits L2 or no penalty")
         if self.dual or self.intercept_scaling != 1:
@@ -85,17 +118,17 @@ class _BatchedFit(linear_model.LogisticRegression):
         """Fit all rates; two classes are one logistic regression, as in scikit-learn."""
         solution = fit_path(
             X, labels, rates, loss=self._loss(), fit_intercept=self.fit_intercept, sample_weight=weight,
-            tol=self.tol, max_iter=self.max_iter, backend=self.backend, **options,
+            tol=self.tol, gap=GAP, max_iter=self.max_iter, backend=self.backend, **options,
         )  # fmt: skip
         stopped = [status for status in solution.status.ravel() if not status.reached]
         if stopped:
             warnings.warn(
-                f"{len(stopped)} of {solution.status.size} fits did not converge: {stopped[0].message} "
-                f"(largest gradient {solution.grad_norm.max():.1e}, tol {self.tol:g})",
+                f"lbfgs failed to converge in {len(stopped)} of {solution.status.size} fits: {stopped[0].message} "
+                f"(largest gradient {solution.grad_norm.max():.1e}, tol {self.tol:g}, gap {GAP:g})",
                 ConvergenceWarning,
                 stacklevel=3,
             )
-        return solution
+        return centered(solution) if self._loss() == "multinomial" else solution
 
     def _loss(self) -> str:
         return "ovr" if len(self.classes_) == 2 else self.multi_class
@@ -123,6 +156,16 @@ class _BatchedFit(linear_model.LogisticRegression):
         return to_sklearn(
             coef, intercept, self.classes_, l2=self._l2(), loss=loss, n_iter=int(np.max(self.n_iter_))
         )
+
+    def set_callbacks(self, *callbacks: Any) -> Any:
+        """Warn that none will be called: all rates and folds are one batch, without an estimator between steps."""
+        if callbacks:
+            warnings.warn(
+                "papershell's estimators call no callbacks; give kernels.fit_path a callback to follow a fit",
+                UserWarning,
+                stacklevel=2,
+            )
+        return self
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -172,14 +215,26 @@ class LogisticRegression(_BatchedFit):
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> LogisticRegression:
         """Fit X (N, P), bytes or floats, to the labels y (N,); return self."""
+        self._warn()
         X, labels, weight = self._checked(X, y, sample_weight)
         if self.l1_ratio:
             raise ValueError(f"l1_ratio={self.l1_ratio} is not supported; papershell fits L2 or no penalty")
         start = self._warm_start() if self.warm_start and hasattr(self, "coef_") else None
         solution = self._solve(X, labels, [self._l2()], weight, warm_start=start)
         self._keep(solution.coef[0], solution.intercept[0], X.dtype)
-        self.n_iter_ = np.maximum(solution.n_iter, 1).astype(np.int32)
+        self.n_iter_ = solution.n_iter.astype(np.int32)
         return self
+
+    def _warn(self) -> None:
+        """Warn of parameters that change nothing, in scikit-learn's words."""
+        if self.penalty is None and self.C != 1.0:
+            warnings.warn("Setting penalty=None will ignore the C and l1_ratio parameters", stacklevel=3)
+        if self.l1_ratio is None:
+            text = "'l1_ratio=None' was deprecated in scikit-learn 1.8; use l1_ratio=0"
+            warnings.warn(text, FutureWarning, stacklevel=3)
+        if self.n_jobs is not None:
+            text = f"'n_jobs' has no effect; leave it out (found n_jobs={self.n_jobs})"
+            warnings.warn(text, FutureWarning, stacklevel=3)
 
     def _l2(self) -> float:
         return 0.0 if self.penalty is None else 1.0 / self.C
@@ -197,7 +252,7 @@ class LogisticRegression(_BatchedFit):
 
 
 def knowing_labels(scorer: Any, classes: np.ndarray) -> Any:
-    """Return ``scorer`` told of all classes, where its metric asks for them: a fold may lack one."""
+    """Return ``scorer`` told of all classes if its metric asks for them: a fold may lack one."""
     metric = getattr(scorer, "_score_func", None)
     if metric is None or "labels" not in inspect.signature(metric).parameters:
         return scorer
@@ -256,8 +311,13 @@ class LogisticRegressionCV(_BatchedFit, linear_model.LogisticRegressionCV):
         self.multi_class = multi_class
         self.backend = backend
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> LogisticRegressionCV:
-        """Fit X (N, P), bytes or floats, to the labels y (N,); return self."""
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, **params: Any) -> LogisticRegressionCV:
+        """Fit X (N, P), bytes or floats, to the labels y (N,); return self.
+
+        Metadata routing passes ``params`` and ``sample_weight`` on to the splitter and the scorer, as in scikit-learn.
+        """
+        _raise_for_params(params, self, "fit")
+        routed = self._routed(sample_weight, params)
         X, labels, weight = self._checked(X, y, sample_weight)
         if self.l1_ratios is not None and np.any(self.l1_ratios):
             raise ValueError(f"l1_ratios={self.l1_ratios} is not supported; papershell fits L2 only")
@@ -265,25 +325,34 @@ class LogisticRegressionCV(_BatchedFit, linear_model.LogisticRegressionCV):
             np.logspace(-4, 4, self.Cs) if isinstance(self.Cs, Integral) else np.asarray(self.Cs, float)
         )
         y = self.classes_[labels]
-        splits = list(check_cv(self.cv, y, classifier=True).split(X, y))
+        splits = list(check_cv(self.cv, y, classifier=True).split(X, y, **routed["splitter"]))
         masks = np.zeros((len(splits), len(y)))
         for mask, (train, _) in zip(masks, splits, strict=True):
             mask[train] = 1.0
         solution = self._solve(X, labels, 1.0 / self.Cs_, weight, folds=masks)
         scores = np.array(
-            [self._scores(solution, f, X[test], y[test], weight[test]) for f, (_, test) in enumerate(splits)]
+            [
+                self._scores(solution, f, X[test], y[test], _check_method_params(X, routed["scorer"], test))
+                for f, (_, test) in enumerate(splits)
+            ]
         )
         self._choose(X, labels, weight, solution, scores)
         return self
 
+    def _routed(self, sample_weight: Any, params: dict[str, Any]) -> dict[str, dict[str, Any]]:
+        """Return the arguments of the splitter and of the scorer."""
+        if _routing_enabled():
+            given = process_routing(self, "fit", sample_weight=sample_weight, **params)
+            return {"splitter": given.splitter.split, "scorer": given.scorer.score}
+        return {"splitter": {}, "scorer": {} if sample_weight is None else {"sample_weight": sample_weight}}
+
     def _scores(
-        self, solution: PathSolution, f: int, X: np.ndarray, y: np.ndarray, weight: np.ndarray
+        self, solution: PathSolution, f: int, X: np.ndarray, y: np.ndarray, options: dict[str, Any]
     ) -> list[float]:
         """Return the score of every C on the held-out part of fold ``f``."""
         model = LogisticRegression(multi_class=self.multi_class)
         model.classes_, model.n_features_in_ = self.classes_, X.shape[1]
         scorer = knowing_labels(check_scoring(model, scoring=self.scoring), self.classes_)
-        options = {} if np.all(weight == 1.0) else {"sample_weight": weight}
         scores = []
         for coef, intercept in zip(solution.coef[f], solution.intercept[f], strict=True):
             model._keep(coef, intercept, X.dtype)
@@ -305,17 +374,20 @@ class LogisticRegressionCV(_BatchedFit, linear_model.LogisticRegressionCV):
         paths = paths if self.fit_intercept else solution.coef
         paths = paths[:, :, 1:] if len(self.classes_) == 2 else paths
         self.coefs_paths_, self.scores_ = paths[:, None], scores[:, None]
-        self.n_iter_ = np.maximum(solution.n_iter, 1)[:, None].astype(np.int32)
+        self.n_iter_ = solution.n_iter[:, None].astype(np.int32)
         if self.use_legacy_attributes:
             self._use_legacy(paths, scores)
 
     def _use_legacy(self, paths: np.ndarray, scores: np.ndarray) -> None:
-        """Reshape the attributes as scikit-learn had them before 1.10."""
+        """Reshape the attributes as scikit-learn had them before 1.10: an axis of l1_ratios only if they were given."""
         classes = self.classes_[-paths.shape[2] :]
+        n_iter = self.n_iter_.reshape(1, *scores.shape)
+        if self.l1_ratios is not None:
+            paths, scores, n_iter = paths[:, :, :, None], scores[..., None], n_iter[..., None]
         self.coefs_paths_ = {label: paths[:, :, k] for k, label in enumerate(classes)}
         self.scores_ = dict.fromkeys(classes, scores)
         self.C_, self.l1_ratio_ = np.repeat(self.C_, len(classes)), np.repeat(0.0, len(classes))
-        self.n_iter_ = self.n_iter_.reshape(1, *scores.shape)
+        self.n_iter_ = n_iter
 
     def _l2(self) -> float:
         return 1.0 / float(np.max(self.C_))

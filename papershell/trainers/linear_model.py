@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from papershell.trainers.checkpoint import manifest, write_atomic, write_json
+from papershell.kernels.files import replacing, write_json
+from papershell.trainers import SEED
+from papershell.trainers.provenance import manifest
 
 PIXEL_SCALE = 1 / 255
-SEED = 42
 MODEL_STEM = "sklearn_mnist_model"
 
 
@@ -56,7 +57,7 @@ class LinearModel:
 
     def save(self, path: Path) -> None:
         """Write the model to an .npz file, atomically; nothing in it needs unpickling."""
-        with write_atomic(path) as file:
+        with replacing(path, parents=True) as file:
             np.savez(file, **asdict(self))
 
     @classmethod
@@ -137,16 +138,22 @@ def _sklearn_model(
     return model
 
 
+def model_path(folder: Path) -> Path:
+    """Return where `write_model` puts the file for scikit-learn."""
+    return folder / f"{MODEL_STEM}.pkl"
+
+
 def write_model(folder: Path, model: LinearModel, facts: Mapping[str, Any]) -> list[Path]:
     """Write the model three times into ``folder``, each file atomically; return the paths.
 
     ``sklearn_mnist_model.pkl`` holds scikit-learn's own estimator (joblib), ``.npz`` the same numbers
-    without pickle, ``.json`` how it was made: ``facts`` and `papershell.trainers.checkpoint.manifest`.
+    without pickle, ``.json`` how it was made: ``facts`` and `papershell.trainers.provenance.manifest`.
     """
     import joblib
 
-    pickled, safe, record = (folder / f"{MODEL_STEM}.{suffix}" for suffix in ("pkl", "npz", "json"))
-    with write_atomic(pickled) as file:
+    pickled = model_path(folder)
+    safe, record = (pickled.with_suffix(suffix) for suffix in (".npz", ".json"))
+    with replacing(pickled, parents=True) as file:
         joblib.dump(model.to_sklearn(), file)
     model.save(safe)
     write_json(record, manifest(seed=SEED, **facts))

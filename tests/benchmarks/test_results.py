@@ -13,7 +13,7 @@ from papershell.benchmarks.records import read_run
 from tests.benchmarks.runs import make_run
 
 ROOT = Path(__file__).parents[2]
-RECORDED = sorted((ROOT / "benchmarks" / "results").glob("*.json"))
+RECORDED = sorted(results.FOLDER.glob("*.json"))
 
 
 def cells(line: str) -> list[str]:
@@ -64,7 +64,7 @@ def test_recorded_results_can_be_read(path):
 
 
 def test_the_readme_is_made_from_the_recorded_results():
-    written = (ROOT / "benchmarks" / "results" / "README.md").read_text()
+    written = (results.FOLDER / "README.md").read_text()
     assert written == results.page(map(read_run, RECORDED)), "run `python -m papershell.benchmarks.results`"
 
 

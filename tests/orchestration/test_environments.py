@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from datetime import date
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -13,10 +14,9 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from papershell.orchestration.azure import conda_file, images, pins, sizes, snapshot, tables
+from papershell.orchestration.azure import conda_file, images, pins, sizes, tables
 
-ROOT = snapshot.source_root()
-FILES = sorted(ROOT.glob("environment-*.yml"))
+FILES = [conda_file.shipped(device) for device in ("cpu", "gpu")]
 
 # Read in the packages' metadata and recipes: which versions may stand in the file.
 ALLOWED = {
@@ -40,7 +40,7 @@ def test_every_pin_leaves_room_in_the_compatibility_table(path):
 
 
 def test_the_gpu_file_has_what_was_asked_for_by_name():
-    file = conda_file.read_conda_file(ROOT / "environment-gpu.yml")
+    file = conda_file.read_conda_file(conda_file.shipped("gpu"))
     assert file.channels[0] == "conda-forge"
     conda = {pin.name for pin in file.pins if not pin.pip}
     assert {"tensorflow-gpu", "cupy", "numba", "numba-cuda", "pytorch-gpu", "cuda-version", "pip"} <= conda
@@ -48,30 +48,30 @@ def test_the_gpu_file_has_what_was_asked_for_by_name():
 
 
 @pytest.mark.parametrize(
-    ("name", "extras", "conda_names"),
+    ("device", "extras", "conda_names"),
     [
         (
-            "environment-gpu.yml", ("torch", "keras", "cuda"),
+            "gpu", ("torch", "keras", "cuda"),
             {"torch": "pytorch-gpu", "tensorflow-cpu": "tensorflow-gpu", "cupy-cuda12x": "cupy"},
         ),
-        ("environment-cpu.yml", ("torch", "keras"), {"torch": "pytorch-cpu", "tensorflow-cpu": "tensorflow"}),
+        ("cpu", ("torch", "keras"), {"torch": "pytorch-cpu", "tensorflow-cpu": "tensorflow"}),
     ],
 )  # fmt: skip
-def test_a_job_finds_everything_that_kernels_and_trainers_need(name, extras, conda_names):
+def test_a_job_finds_everything_that_kernels_and_trainers_need(device, extras, conda_names):
     """All that pyproject lists, but for what the command alone needs, which does not run in a job."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads(Path(__file__).parents[2].joinpath("pyproject.toml").read_text())["project"]
     lines = [
         *project["dependencies"],
         *(line for e in extras for line in project["optional-dependencies"][e]),
     ]
-    file = conda_file.read_conda_file(ROOT / name)
+    file = conda_file.read_conda_file(conda_file.shipped(device))
     for needed in map(Requirement, lines):
         package = canonicalize_name(needed.name)
         if package == "typer":
             continue
         conda_name = {"matplotlib": "matplotlib-base", **conda_names}.get(package, package)
         versions = file.versions(conda_name)
-        assert versions is not None, f"{name} lacks {conda_name}"
+        assert versions is not None, f"environment-{device}.yml lacks {conda_name}"
         assert pins.satisfiable(versions & needed.specifier), conda_name
 
 

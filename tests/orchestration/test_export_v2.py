@@ -8,13 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from papershell.orchestration.azure import snapshot
+from papershell.orchestration.azure.conda_file import shipped
 from papershell.orchestration.azure.export import export
 from papershell.orchestration.azure.job import Cluster, TrainJob
 from papershell.orchestration.errors import OrchestrationError
 
 warnings.filterwarnings("ignore", module="azure")
-ROOT = snapshot.source_root()
 
 
 @pytest.fixture
@@ -26,7 +25,7 @@ def data(tmp_path: Path) -> Path:
 
 def gpu_job(data: Path, **fields) -> TrainJob:
     cluster = Cluster("gpu-cluster", "STANDARD_NC4as_T4_v3")
-    return TrainJob("torch-cifar10", cluster, str(ROOT / "environment-gpu.yml"), data=str(data), **fields)
+    return TrainJob("torch-cifar10", cluster, str(shipped("gpu")), data=str(data), **fields)
 
 
 def test_the_loader_of_version_2_accepts_the_job(data, tmp_path):
@@ -68,7 +67,7 @@ def test_the_loaders_of_version_2_accept_the_assets(data, tmp_path):
     dockerfile = (folder / "Dockerfile").read_text()
     assert dockerfile.startswith("FROM mcr.microsoft.com/azureml/openmpi5.0-cuda12.8-ubuntu24.04\n")
     assert "ENV CONDA_OVERRIDE_CUDA=12.9" in dockerfile
-    assert (folder / "conda.yml").read_bytes() == (ROOT / "environment-gpu.yml").read_bytes()
+    assert (folder / "conda.yml").read_bytes() == shipped("gpu").read_bytes()
     loaded = load_data(str(asset))
     assert (loaded.name, loaded.type, str(loaded.path)) == ("mnist-dataset", "uri_folder", str(data))
 
@@ -77,7 +76,7 @@ def test_a_cpu_job_on_a_registered_asset(tmp_path):
     from azure.ai.ml import load_job
 
     job = TrainJob(
-        "logreg", Cluster("cpucluster", "STANDARD_D4s_v5"), str(ROOT / "environment-cpu.yml"),
+        "logreg", Cluster("cpucluster", "STANDARD_D4s_v5"), str(shipped("cpu")),
         ("--regularization", "0.8"), data="dataset:mnist-dataset",
     )  # fmt: skip
     paths = export(job, tmp_path / "job.yml")

@@ -11,12 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from papershell.orchestration.azure import images, sizes, snapshot
+from papershell.orchestration.azure import conda_file, images, sizes, snapshot
 from papershell.orchestration.azure.job import Cluster, TrainJob
 from papershell.orchestration.azure.preflight import ERROR, WARNING, preflight, quota
 
 TODAY = date(2026, 11, 20)
-ENVIRONMENTS = snapshot.source_root()
 T4, A100, V100, NC6 = "STANDARD_NC4as_T4_v3", "STANDARD_NC24ads_A100_v4", "STANDARD_NC6s_v3", "STANDARD_NC6"
 IMAGE = images.REGISTRY
 SDK = "azureml-core"
@@ -38,7 +37,7 @@ class Project:
         self.job = TrainJob(
             "torch-cifar10",
             Cluster("gpu-cluster", T4),
-            str(ENVIRONMENTS / "environment-gpu.yml"),
+            str(conda_file.shipped("gpu")),
             data=str(self.data),
         )
 
@@ -55,7 +54,7 @@ class Project:
         self.change(cluster=replace(self.job.cluster, vm_size=name))
 
     def cpu(self) -> None:
-        self.change(trainer="logreg", environment=str(ENVIRONMENTS / "environment-cpu.yml"))
+        self.change(trainer="logreg", environment=str(conda_file.shipped("cpu")))
         self.size("STANDARD_D4s_v5")
 
 

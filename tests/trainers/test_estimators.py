@@ -161,6 +161,7 @@ def test_a_fold_without_a_class_is_solved():
     assert np.isfinite(model.coefs_paths_).all() and model.predict(X).shape == (40,)
 
 
+@pytest.mark.filterwarnings("ignore:'penalty' was deprecated")
 @pytest.mark.parametrize(
     ("estimator", "message"),
     [
@@ -185,5 +186,63 @@ def test_sparse_input_is_refused(iris):
 
 
 def test_stopping_short_is_a_warning_that_says_so(iris):
-    with pytest.warns(ConvergenceWarning, match="1 of 1 fits did not converge.*max_iter"):
+    with pytest.warns(ConvergenceWarning, match="lbfgs failed to converge in 1 of 1 fits: max_iter"):
         LogisticRegression(max_iter=1, C=1e6).fit(*iris)
+
+
+def loss_of(model, X, y) -> float:
+    """The objective in float64, from the definition."""
+    decisions = model.decision_function(X.astype(np.float64))
+    logits = np.column_stack([np.zeros(len(y)), decisions]) if decisions.ndim == 1 else decisions
+    top = logits.max(axis=1)
+    losses = top + np.log(np.exp(logits - top[:, None]).sum(axis=1)) - logits[np.arange(len(y)), y]
+    return losses.sum() + (model.coef_**2).sum() / (2 * model.C)
+
+
+@pytest.mark.parametrize("C", [1e-4, 1.0, 100.0])
+@pytest.mark.parametrize("load", [load_digits, load_iris, load_breast_cancer])
+def test_the_loss_is_no_worse_than_scikit_learns_at_the_same_settings(load, C):
+    X, y = load(return_X_y=True)
+    X = StandardScaler().fit_transform(X)
+    ours = LogisticRegression(C=C, max_iter=1000).fit(X, y)
+    theirs = linear_model.LogisticRegression(C=C, max_iter=1000).fit(X, y)
+    best = linear_model.LogisticRegression(C=C, tol=1e-10, max_iter=10_000, solver="newton-cholesky").fit(
+        X, y
+    )
+    optimum = loss_of(best, X, y)
+    assert loss_of(ours, X, y) <= max(loss_of(theirs, X, y), optimum * (1 + 1e-3))
+
+
+def test_labels_may_be_a_tensor(iris):
+    torch = pytest.importorskip("torch")
+    X, y = iris
+    ours = LogisticRegression().fit(torch.tensor(X), torch.tensor(y))
+    np.testing.assert_array_equal(ours.coef_, LogisticRegression().fit(X, y).coef_)
+
+
+def test_huge_weights_are_one_sentence_or_the_right_answer(iris):
+    X, y = iris
+    with pytest.raises(ValueError, match="sample_weight"):
+        LogisticRegression().fit(X, y, sample_weight=np.full(len(y), 1e308))
+    scaled = LogisticRegression(C=1e-200, tol=TIGHT).fit(X, y, sample_weight=np.full(len(y), 1e200))
+    plain = LogisticRegression(C=1.0, tol=TIGHT).fit(X, y)
+    np.testing.assert_allclose(scaled.coef_, plain.coef_, **CLOSE)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("data", ["iris", "two_classes"])
+def test_no_iteration_is_the_starting_point(data, request):
+    X, y = request.getfixturevalue(data)
+    model = LogisticRegression(max_iter=0).fit(X, y)
+    assert model.n_iter_ == 0 and not model.coef_.any()
+
+
+def test_softmax_coefficients_sum_to_zero_over_the_classes(iris):
+    model = LogisticRegression(C=1e3).fit(*iris)
+    np.testing.assert_allclose(model.coef_.sum(axis=0), 0, atol=1e-12)
+    np.testing.assert_allclose(model.intercept_.sum(), 0, atol=1e-12)
+
+
+def test_callbacks_are_refused_with_a_warning():
+    with pytest.warns(UserWarning, match="call no callbacks"):
+        LogisticRegression().set_callbacks(object())

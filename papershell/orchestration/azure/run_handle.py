@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from papershell.kernels.files import replacing_path
 from papershell.orchestration.azure.sdk import asking, waits
 from papershell.orchestration.errors import OrchestrationError
-from papershell.trainers.checkpoint import write_atomic
 
 if TYPE_CHECKING:
     from azureml.core import Model, Run, Workspace
@@ -142,12 +140,8 @@ class RunHandle:
         return [self._download(name, folder / name) for name in names]
 
     def _download(self, name: str, target: Path) -> Path:
-        with TemporaryDirectory(prefix="papershell-") as scratch:
-            part = Path(scratch, "part")
-            with asking(f"download {name} of run {self.id}"):
-                self.run.download_file(name, output_file_path=str(part))
-            with part.open("rb") as source, write_atomic(target) as file:
-                shutil.copyfileobj(source, file)
+        with replacing_path(target, parents=True) as part, asking(f"download {name} of run {self.id}"):
+            self.run.download_file(name, output_file_path=str(part))
         return target
 
     def register(self, name: str, path: str, *, tags: dict[str, str] | None = None) -> Model:

@@ -1,8 +1,7 @@
-"""A workspace's runs and models, in the form that `papershell.trainers.tracking` gives to the local ones."""
+"""A workspace's runs and models, in the form that this machine's own have."""
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -10,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from papershell.orchestration.azure.run_handle import find_run
 from papershell.orchestration.azure.sdk import asking
-from papershell.trainers.tracking import MODEL_FOLDER, ModelVersion, RunRecord
+from papershell.trainers.recording import MODEL_FOLDER, ModelVersion, RunRecord
+from papershell.trainers.registry import receive
 
 if TYPE_CHECKING:
     from azureml.core import Run, Workspace
@@ -19,7 +19,7 @@ _NOT_PARAMETERS = ("job", "trainer")
 
 
 class WorkspaceRecords:
-    """Runs and models of a workspace, by the functions that the module `tracking` has for the local store."""
+    """Runs and models of a workspace, by the functions of `papershell.trainers.run_history` and `.registry`."""
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
@@ -38,7 +38,7 @@ class WorkspaceRecords:
         """Return one run with its files; any unambiguous beginning of its id suffices."""
         handle = find_run(self._workspace, run_id)
         with asking(f"read run {handle.id}"):
-            return _record(handle.run, files=handle.files())
+            return _record(handle.run, files=handle.files(), failure=handle.failure() or "")
 
     def list_models(self) -> list[ModelVersion]:
         """Return every version of every registered model, newest first."""
@@ -63,13 +63,9 @@ class WorkspaceRecords:
         """Copy the files of a registered model into ``folder``, each whole or not at all."""
         from azureml.core import Model
 
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".download-") as scratch:
-            with asking(f"download model {name}:{version or '*'}"):
-                model = Model(self._workspace, name, version=int(version) if version else None)
-                model.download(scratch)
-            found = [path for path in sorted(Path(scratch).rglob("*")) if path.is_file()]
-            return [path.rename(folder / path.name) for path in found]
+        with asking(f"download model {name}:{version or '*'}"):
+            model = Model(self._workspace, name, version=int(version) if version else None)
+            return receive(folder, model.download)
 
 
 def _created(run: Run) -> str:
@@ -77,7 +73,7 @@ def _created(run: Run) -> str:
     return str(run._run_dto["created_utc"])
 
 
-def _record(run: Run, files: Sequence[str] = ()) -> RunRecord:
+def _record(run: Run, files: Sequence[str] = (), failure: str = "") -> RunRecord:
     tags = run.get_tags()
     newest = {name: v[-1] if isinstance(v, list) and v else v for name, v in run.get_metrics().items()}
     return RunRecord(
@@ -89,6 +85,7 @@ def _record(run: Run, files: Sequence[str] = ()) -> RunRecord:
         params={name: str(value) for name, value in tags.items() if name not in _NOT_PARAMETERS},
         metrics={name: float(value) for name, value in newest.items() if isinstance(value, (int, float))},
         files=files,
+        failure=failure,
     )
 
 

@@ -25,12 +25,12 @@ def predict(
     ] = False,
 ) -> None:
     """Write the predicted label of every image to a CSV file."""
-    from papershell.trainers.checkpoint import write_atomic
+    from papershell.kernels.files import replacing
     from papershell.trainers.datasets import read_images, read_labels
 
     pixels = read_images(images)
     predicted = _predict(model, pixels, trust_pickle)
-    with write_atomic(out) as file:
+    with replacing(out, parents=True) as file:
         file.write(b"image,label\n")
         file.writelines(f"{index},{label}\n".encode() for index, label in enumerate(predicted))
     print(f"wrote {len(predicted):,} predictions to {out}")
@@ -48,9 +48,9 @@ def _predict(path: Path, images: np.ndarray, trust_pickle: bool) -> np.ndarray:
 
         return keras_mnist.predict(path, images)
     if path.suffix == ".npz" and _holds(path, "levels"):
-        from papershell.trainers import torch_cifar10
+        from papershell.trainers import cifar10_model
 
-        return torch_cifar10.predict(path, images)
+        return cifar10_model.predict(path, images)
     X = images.reshape(len(images), -1)
     if path.suffix != ".pkl":
         return LinearModel.load(path).predict(X)

@@ -77,14 +77,14 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path | None:
     """A tracking store without runs; to make its tables takes seconds, to copy them does not."""
     if importlib.util.find_spec("mlflow") is None:
         return None
-    from papershell.trainers import tracking
+    from papershell.trainers import mlflow_store
 
     folder = tmp_path_factory.mktemp("store")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        tracking.list_runs()
-    return folder / tracking.STORE_FOLDER
+        mlflow_store.open_store()
+    return folder / mlflow_store.STORE_FOLDER
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from papershell.kernels.backends import cpu_count
-from papershell.trainers.checkpoint import versions
+from papershell.trainers.provenance import versions
 
 LIBRARIES = (
     "numpy", "numba", "scipy", "scikit-learn", "torch", "tensorflow-cpu", "tensorflow", "keras", "jax",

@@ -22,8 +22,8 @@ from papershell.benchmarks.torch_cifar10 import (
     resident,
     stepper,
 )  # fmt: skip
+from papershell.trainers.cifar10_recipe import Recipe
 from papershell.trainers.datasets import Dataset, read_cifar10
-from papershell.trainers.torch_cifar10 import Recipe
 
 EAGER, DATALOADER, OURS, SEEDS = (
     "eager, data resident",

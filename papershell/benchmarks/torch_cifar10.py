@@ -28,9 +28,11 @@ from torch.utils.data import DataLoader
 from papershell.benchmarks.interleave import interleave
 from papershell.benchmarks.mnist import print_goals
 from papershell.kernels.cifar10_net import IMAGE_SHAPE
+from papershell.kernels.cifar10_net.on_torch import Net
+from papershell.trainers.cifar10_recipe import Recipe
+from papershell.trainers.cifar10_walkthrough import Training
+from papershell.trainers.data_parallel import Processes
 from papershell.trainers.datasets import Dataset, read_cifar10, resolve
-from papershell.trainers.processes import Processes
-from papershell.trainers.torch_cifar10 import Net, Recipe, Training
 
 STEPS, ROUNDS, NETWORKS = 250, 9, 16
 TWO_EPOCHS = 25_000

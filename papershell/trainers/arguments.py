@@ -1,12 +1,10 @@
-"""Command lines that the trainers share: values, flags, and how an error ends the program."""
+"""Flags that the trainers share, and the values that they take."""
 
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Callable
 
-SEED = 42  # the walk-throughs' own, where nothing else is said
+from papershell.trainers import SEED
 
 
 def positive(text: str) -> int:
@@ -23,12 +21,12 @@ def add_training_flags(parser: argparse.ArgumentParser, *, every: int | None, un
     add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(default: auto)")
     add("--checkpoint-every", type=positive, default=every, metavar="N", help=f"save every N {unit}")
     add("--resume", action="store_true", help="go on from the checkpoint in --out, if there is one")
-    add("--out", default="outputs", help="folder for model and checkpoint (default: outputs)")
+    add_output_flags(parser, "model and checkpoint")
 
 
-def run(main: Callable[[], None]) -> None:
-    """Run a trainer's ``main`` as a program: an error is one sentence on stderr and exit code 1."""
-    try:
-        main()
-    except (ValueError, OSError, RuntimeError) as error:
-        sys.exit(f"error: {error}")
+def add_output_flags(parser: argparse.ArgumentParser, content: str) -> None:
+    """Add where a trainer's files go, and whether they may replace those of another model."""
+    parser.add_argument("--out", default="outputs", help=f"folder for {content} (default: outputs)")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace a model there that was made from other data"
+    )

@@ -17,7 +17,7 @@ from __future__ import annotations
 import zlib
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,11 +26,9 @@ from torch import nn
 
 from papershell.kernels.cifar10_net import CLASSES, IMAGE_SHAPE
 from papershell.trainers.checkpoint import CheckpointError, DivergenceError, read_state, write_state
+from papershell.trainers.cifar10_recipe import Recipe
+from papershell.trainers.data_parallel import Processes
 from papershell.trainers.datasets import Dataset
-from papershell.trainers.processes import Processes
-
-if TYPE_CHECKING:
-    from papershell.trainers.torch_cifar10 import Recipe
 
 WIDTHS = (24, 48, 96)
 WEIGHT_DECAY, SMOOTHING = 5e-4, 0.1

@@ -16,15 +16,17 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
 
 from papershell.kernels import read_idx, write_idx
-from papershell.trainers import cifar10
+from papershell.trainers import SEED, cifar10
 from papershell.trainers.download import fetch_file
 
 
@@ -57,6 +59,39 @@ class Dataset:
     y_test: np.ndarray
     image_shape: tuple[int, ...]
     classes: np.ndarray
+
+    def pictures(self) -> np.ndarray:
+        """The training images as one draws them: (N, height, width) or (N, height, width, 3)."""
+        images = self.X_train.reshape(-1, *self.image_shape)
+        return np.moveaxis(images, 1, 3) if images.ndim == 4 and images.shape[1] == 3 else images
+
+    @property
+    def fingerprint(self) -> str:
+        """CRC-32 of all pixels and labels, in hexadecimal: it tells data sets apart, whatever they are called."""
+        arrays = (self.X_train, self.y_train.astype("<i8"), self.X_test, self.y_test.astype("<i8"))
+        return f"{reduce(lambda crc, a: zlib.crc32(np.ascontiguousarray(a).data, crc), arrays, 0):08x}"
+
+    @property
+    def title(self) -> str:
+        """The name by which models made from it are registered: letters, digits, ``_``, ``-`` and dots.
+
+        ``digits``, ``mnist`` and ``cifar10`` stand for those sets alone, wherever they lie; other data have the
+        name of their folder, with the fingerprint behind it if one of those sets has that name.
+        """
+        if known := "cifar10" if _is_cifar10(self) else KNOWN.get(self.fingerprint):
+            return known
+        name = re.sub(r"[^\w.-]+", "-", self.name, flags=re.ASCII).strip("-.") or "data"
+        return f"{name}-{self.fingerprint}" if name in SOURCES else name
+
+
+KNOWN = {"57736647": "digits", "3528fddb": "mnist"}  # by fingerprint
+
+
+def _is_cifar10(data: Dataset) -> bool:
+    """By shape and counts: its images come in several orders and encodings."""
+    if data.image_shape != cifar10.IMAGE_SHAPE:
+        return False
+    return [np.bincount(y).tolist() for y in (data.y_train, data.y_test)] == [[5000] * 10, [1000] * 10]
 
 
 @dataclass(frozen=True)
@@ -341,7 +376,7 @@ def _digits_folder(download: bool) -> Path:
         from sklearn.datasets import load_digits
 
         digits = load_digits()
-        order = np.random.default_rng(42).permutation(len(digits.target))
+        order = np.random.default_rng(SEED).permutation(len(digits.target))
         images = np.round(digits.images * (255 / 16)).astype(np.uint8)[order]
         labels = digits.target.astype(np.uint8)[order]
         n_train = len(labels) * 4 // 5

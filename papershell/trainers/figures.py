@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from papershell.trainers.checkpoint import write_atomic
+from papershell.kernels.files import replacing
+from papershell.trainers import SEED
 
 SAMPLE_COLUMNS, SAMPLE_ROWS = 10, 3
 
@@ -49,7 +50,7 @@ def draw_history(path: Path, loss: np.ndarray, accuracy: np.ndarray) -> None:
     _save(figure, path)
 
 
-def draw_samples(path: Path, images: np.ndarray, labels: np.ndarray, seed: int = 42) -> None:
+def draw_samples(path: Path, images: np.ndarray, labels: np.ndarray, seed: int = SEED) -> None:
     """Draw 30 random images, each with its label above it, into the PNG file ``path``.
 
     Parameters
@@ -82,5 +83,5 @@ def _figure(width_inches: float, height_inches: float) -> Any:
 
 
 def _save(figure: Any, path: Path) -> None:
-    with write_atomic(path) as file:
+    with replacing(path, parents=True) as file:
         figure.savefig(file, format="png", dpi=110, bbox_inches="tight")

@@ -22,20 +22,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from papershell.kernels import normalize
-from papershell.trainers.arguments import add_training_flags, positive, run
+from papershell.kernels.files import replacing, write_json
+from papershell.trainers.arguments import add_training_flags, positive
 from papershell.trainers.checkpoint import (
     CheckpointError,
     DivergenceError,
-    manifest,
     read_state,
-    write_atomic,
-    write_json,
     write_state,
 )
+from papershell.trainers.data_parallel import DeviceError
 from papershell.trainers.datasets import Dataset, load_dataset
 from papershell.trainers.figures import draw_history
-from papershell.trainers.processes import DeviceError
+from papershell.trainers.program import run
 from papershell.trainers.progress import progress
+from papershell.trainers.provenance import manifest
 from papershell.trainers.tracking import start_run
 
 if TYPE_CHECKING:
@@ -232,7 +232,7 @@ def write_model(folder: Path, model: keras.Model, facts: dict[str, Any]) -> list
     with tempfile.TemporaryDirectory() as scratch:
         for path, write in zip(paths, (model.save, model.save_weights), strict=False):
             write(Path(scratch) / path.name)
-            with write_atomic(path) as file:
+            with replacing(path, parents=True) as file:
                 file.write((Path(scratch) / path.name).read_bytes())
     write_json(paths[-1], manifest(**facts))
     return paths

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 
 from papershell.kernels.files import replacing, write_json
-from papershell.trainers.checkpoint import manifest
+from papershell.trainers import SEED
 from papershell.trainers.npz import read_npz
+from papershell.trainers.provenance import manifest
 
 PIXEL_SCALE = 1 / 255
-SEED = 42
 MODEL_STEM = "sklearn_mnist_model"
 LARGEST = 1e100  # of a coefficient; a sum of a few billion pixels times so much is still finite
 _KINDS = {"coef": "f", "intercept": "f", "classes": "biufU", "loss": "U", "l2": "f", "n_iter": "iu"}
@@ -153,15 +153,21 @@ def _sklearn_model(
     return model
 
 
+def model_path(folder: Path) -> Path:
+    """Return where `write_model` puts the file for scikit-learn."""
+    return folder / f"{MODEL_STEM}.pkl"
+
+
 def write_model(folder: Path, model: LinearModel, facts: Mapping[str, Any]) -> list[Path]:
     """Write the model three times into ``folder``, each file atomically; return the paths.
 
     ``sklearn_mnist_model.pkl`` holds scikit-learn's own estimator (joblib), ``.npz`` the same numbers
-    without pickle, ``.json`` how it was made: ``facts`` and `papershell.trainers.checkpoint.manifest`.
+    without pickle, ``.json`` how it was made: ``facts`` and `papershell.trainers.provenance.manifest`.
     """
     import joblib
 
-    pickled, safe, record = (folder / f"{MODEL_STEM}.{suffix}" for suffix in ("pkl", "npz", "json"))
+    pickled = model_path(folder)
+    safe, record = (pickled.with_suffix(suffix) for suffix in (".npz", ".json"))
     with replacing(pickled, parents=True) as file:
         joblib.dump(model.to_sklearn(), file)
     model.save(safe)

@@ -14,7 +14,7 @@ import pytest
 from papershell.kernels import write_idx
 
 HEAVY = "numba scipy sklearn matplotlib mlflow torch cupy keras tensorflow azureml pandas requests pooch"
-RATE_FIELDS = {"l2", "C", "loss", "grad_norm", "n_iter", "status", "test_accuracy"}
+RATE_FIELDS = {"l2", "C", "loss", "gap", "grad_norm", "n_iter", "status", "test_accuracy"}
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -53,7 +53,7 @@ def test_sweep_does_the_main_job(run, project):
     assert code == 0
     result = json.loads((project / "sweep.json").read_text())
     assert result.keys() == {
-        "dataset", "n_train", "n_test", "backend", "loss", "seconds", "rates", "best", "model_path",
+        "dataset", "fingerprint", "n_train", "n_test", "backend", "loss", "seconds", "rates", "best", "model_path",
     }  # fmt: skip
     assert result["seconds"].keys() == {"decode", "fit", "total"}
     assert (result["dataset"], result["n_train"], result["n_test"]) == ("digits", 1437, 360)
@@ -64,7 +64,7 @@ def test_sweep_does_the_main_job(run, project):
     assert result["best"]["test_accuracy"] == max(rate["test_accuracy"] for rate in result["rates"]) > 0.9
     (marked,) = [line for line in out.splitlines() if "best" in line]
     assert f"{result['best']['test_accuracy']:.4f}" in marked
-    assert "registered sklearn_mnist, id sklearn_mnist:1, version 1" in out
+    assert "registered sklearn_digits, id sklearn_digits:1, version 1" in out
     written = {path.name for path in (project / "outputs").iterdir()}
     assert written == {
         "sklearn_mnist_model.pkl", "sklearn_mnist_model.npz", "sklearn_mnist_model.json",
@@ -170,7 +170,7 @@ def test_runs_and_models_are_listed_shown_compared_and_downloaded(swept, project
     assert "accuracy: 0.9" in shown and "model/sklearn_mnist_model.npz" in shown
     _, compared, _ = swept("runs", "compare", first, trained)
     assert first in compared and trained in compared and "regularization rate" in compared
-    assert "sklearn_mnist:1" in swept("models", "list")[1]
+    assert "sklearn_digits:1" in swept("models", "list")[1]
     model = "outputs/sklearn_mnist_model.npz"
     assert "id mine:1, version 1" in swept("models", "register", "mine", model)[1]
     assert swept("models", "download", "mine", "--out", "got")[0] == 0

@@ -10,10 +10,10 @@ import sys
 import time
 
 import numpy as np
-import pytest
 
-from papershell.trainers.checkpoint import manifest, write_atomic, write_json
+from papershell.kernels.files import write_json
 from papershell.trainers.linear_model import MODEL_STEM, LinearModel, write_model
+from papershell.trainers.provenance import manifest
 
 WRITER = """
 import sys
@@ -52,16 +52,6 @@ def test_a_model_is_whole_whenever_its_writer_is_killed(tmp_path):
             os.kill(writer.pid, signal.SIGKILL)
         seen.update(read_version(tmp_path))
     assert len(seen) > 1, "no writer got beyond its first model, so nothing was tested"
-
-
-def test_an_exception_leaves_the_old_file_and_no_other(tmp_path):
-    path = tmp_path / "new" / "file"
-    with write_atomic(path) as file:
-        file.write(b"old")
-    with pytest.raises(ZeroDivisionError), write_atomic(path) as file:
-        file.write(b"half of the ne")
-        1 / 0  # noqa: B018
-    assert path.read_bytes() == b"old" and list(path.parent.iterdir()) == [path]
 
 
 def test_the_manifest_names_code_libraries_and_facts(tmp_path):

@@ -74,7 +74,8 @@ def test_an_epoch_is_that_of_fit(tmp_path, backend):
 
 
 def test_a_run_prints_logs_saves_and_registers(home, monkeypatch):
-    from papershell.trainers import tracking
+    from papershell.trainers.registry import list_models
+    from papershell.trainers.run_history import list_runs
 
     monkeypatch.chdir(home)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -91,10 +92,10 @@ def test_a_run_prints_logs_saves_and_registers(home, monkeypatch):
     assert record["history"]["loss"] == pytest.approx([float(loss) for _, loss, _ in epochs], abs=5e-5)
     assert record["arguments"]["first_layer_neurons"] == 300 and record["keras_backend"] == "tensorflow"
     assert (home / "outputs/accuracy_vs_loss.png").read_bytes().startswith(b"\x89PNG")
-    metrics = next(found for found in tracking.list_runs() if found.experiment == "keras-mnist").metrics
+    metrics = next(found for found in list_runs() if found.experiment == "keras-mnist").metrics
     assert metrics["final test accuracy"] == pytest.approx(accuracy, abs=5e-5)
     assert {"loss", "accuracy", "final test loss"} <= set(metrics)
-    assert "keras-mnist:1" in {model.id for model in tracking.list_models()}
+    assert "keras-mnist:1" in {model.id for model in list_models()}
 
 
 def test_keras_alone_reads_the_model_as_the_command_does(home):

@@ -17,10 +17,11 @@ from papershell.kernels import BackendError, Status, available_backends, fit_pat
 from papershell.kernels.backends import is_available
 from papershell.trainers.datasets import Dataset, load_dataset
 from papershell.trainers.linear_model import MODEL_STEM, LinearModel, write_model
-from papershell.trainers.logreg import main, sweep, warn_unconverged
-from papershell.trainers.tracking import list_runs
+from papershell.trainers.logreg import main
+from papershell.trainers.run_history import list_runs
+from papershell.trainers.sweep import sweep, warn_unconverged
 
-TOLERANCE = 1e-4  # fit_path's default: the largest gradient of the mean objective
+TOLERANCE = 1e-4  # as scikit-learn has it: the largest gradient of the mean objective
 
 
 @pytest.fixture(scope="module")
@@ -59,10 +60,23 @@ def gradient(model: LinearModel, data: Dataset, *, penalize_intercept: bool) -> 
 @pytest.mark.parametrize("loss", ["multinomial", "ovr"])
 def test_each_rate_reaches_the_optimum_of_its_objective_on_scaled_pixels(digits, loss):
     for r, rate in enumerate(rates := [0.1, 1.0, 30.0]):
-        result = sweep(digits, rates, loss=loss)
+        result = sweep(digits, rates, loss=loss, tol=TOLERANCE)
         coef, intercept = result.solution.coef[r], result.solution.intercept[r]
         model = LinearModel(coef, intercept, result.classes, loss, rate, 0)
         assert gradient(model, digits, penalize_intercept=loss == "ovr") <= TOLERANCE * (1 + 1e-9)
+
+
+def test_each_gap_bounds_the_distance_to_scikit_learns_best_loss(digits):
+    from sklearn.linear_model import LogisticRegression
+
+    rates = [0.5, 30.0]
+    for rate, record in zip(rates, sweep(digits, rates, gap=1e-5).rates(), strict=True):
+        peer = LogisticRegression(C=1 / rate, tol=1e-8, max_iter=5000)
+        peer.fit(digits.X_train / 255, digits.y_train)
+        logits = peer.predict_log_proba(digits.X_train / 255)
+        loss = rate / 2 * (peer.coef_**2).sum() - logits[np.arange(len(logits)), digits.y_train].sum()
+        assert record["status"] == "proven" and record["gap"] <= 1e-5
+        assert record["loss"] * (1 - record["gap"]) <= loss
 
 
 @pytest.mark.parametrize("kind", ["digits", "pair"])
@@ -89,7 +103,7 @@ def test_one_vs_rest_agrees_with_scikit_learns_own_on_liblinear(digits):
     from sklearn.linear_model import LogisticRegression
     from sklearn.multiclass import OneVsRestClassifier
 
-    ours = sweep(digits, [1.0], loss="ovr").model.to_sklearn()
+    ours = sweep(digits, [1.0], loss="ovr", tol=TOLERANCE).model.to_sklearn()
     theirs = OneVsRestClassifier(LogisticRegression(C=1, solver="liblinear", tol=1e-6, max_iter=1000))
     theirs.fit(digits.X_train / 255, digits.y_train)
     assert type(ours) is type(theirs)
@@ -119,8 +133,17 @@ def test_the_best_is_the_most_accurate_and_of_equals_the_largest_rate(digits):
     accuracy = result.test_accuracy
     equals = [rate for rate, a in zip(result.l2, accuracy, strict=True) if a == accuracy.max()]
     assert result.l2[result.best] == max(equals)
-    assert result.rates()[0].keys() == {"l2", "C", "loss", "grad_norm", "n_iter", "status", "test_accuracy"}
-    assert result.rates()[0]["C"] == 0.01 and result.rates()[0]["status"] == "converged"
+    assert result.rates()[0].keys() == {
+        "l2",
+        "C",
+        "loss",
+        "gap",
+        "grad_norm",
+        "n_iter",
+        "status",
+        "test_accuracy",
+    }
+    assert result.rates()[0]["C"] == 0.01 and result.rates()[0]["status"] == "proven"
 
 
 def test_cross_validation_chooses_by_images_that_a_fold_did_not_train_on(digits):
@@ -129,7 +152,7 @@ def test_cross_validation_chooses_by_images_that_a_fold_did_not_train_on(digits)
     from threadpoolctl import threadpool_limits
 
     rates = [0.1, 10.0, 1000.0]
-    result = sweep(digits, rates, folds=3)
+    result = sweep(digits, rates, folds=3, tol=TOLERANCE)
     X, y = digits.X_train / 255, digits.y_train
     cv = StratifiedKFold(3, shuffle=True, random_state=42)
     for r, rate in enumerate(rates):
@@ -138,7 +161,7 @@ def test_cross_validation_chooses_by_images_that_a_fold_did_not_train_on(digits)
         # two solutions within the tolerance may disagree on an image at the border of two classes
         assert abs(result.cv_accuracy[r] - peer.mean()) <= 3 / len(y)
     assert result.best == int(np.argmax(result.cv_accuracy))
-    alone = sweep(digits, rates)
+    alone = sweep(digits, rates, tol=TOLERANCE)
     np.testing.assert_array_equal(result.test_accuracy, alone.test_accuracy)
     assert result.rates()[0].keys() - alone.rates()[0].keys() == {"cv_accuracy"}
 
@@ -202,7 +225,13 @@ def test_two_processes_under_torchrun_train_one_model_and_the_first_tells(digits
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
         "training logistic regression, rate 0.8, 1437 images",
-        str({"regularization rate": 0.8, "accuracy": sweep(digits, [0.8]).test_accuracy[0].item()}),
+        *(f"wrote outputs/{MODEL_STEM}.{suffix}" for suffix in ("pkl", "npz", "json")),
+        str(
+            {
+                "regularization rate": 0.8,
+                "accuracy": sweep(digits, [0.8], tol=TOLERANCE).test_accuracy[0].item(),
+            }
+        ),
     ]
     assert done.stderr == ""
     model = LinearModel.load(project / "outputs" / f"{MODEL_STEM}.npz")

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from papershell.trainers import tracking
-from papershell.trainers.tracking import TrackingError, start_run
+from papershell.trainers.recording import TrackingError
+from papershell.trainers.registry import download_model, list_models, register_model
+from papershell.trainers.run_history import get_run, list_runs
+from papershell.trainers.tracking import start_run
 
 needs_mlflow = pytest.mark.skipif(
     importlib.util.find_spec("mlflow") is None, reason="MLflow is not installed"
@@ -30,9 +32,9 @@ def test_a_run_is_found_again_with_what_it_logged(project):
         run.log_params({"rate": 0.8})
         run.log_metrics({"accuracy": 0.9})
         run.log_artifact(Path("note.txt"))
-    (found,) = tracking.list_runs()
+    (found,) = list_runs()
     assert (found.name, found.experiment, found.status) == ("first", "tests", "FINISHED")
-    shown = tracking.get_run(found.id[:6])
+    shown = get_run(found.id[:6])
     assert shown.params == {"rate": "0.8"} and shown.metrics == {"accuracy": 0.9}
     assert list(shown.files) == ["note.txt"]
 
@@ -43,7 +45,7 @@ def test_the_curve_is_kept_step_by_step(project):
 
     a_run()
     client = MlflowClient(f"sqlite:///{project}/.papershell/mlflow.db")
-    history = client.get_metric_history(tracking.list_runs()[0].id, "loss")
+    history = client.get_metric_history(list_runs()[0].id, "loss")
     assert [(point.step, point.value) for point in history] == [(0, 1.0), (1, 0.5), (2, 1 / 3)]
 
 
@@ -51,19 +53,19 @@ def test_the_curve_is_kept_step_by_step(project):
 def test_a_run_left_by_an_exception_is_marked_failed(project):
     with pytest.raises(KeyError), start_run("tests", "doomed"):
         raise KeyError
-    assert tracking.list_runs()[0].status == "FAILED"
+    assert list_runs()[0].status == "FAILED"
 
 
 @needs_mlflow
 def test_an_ambiguous_or_unknown_run_is_one_sentence(project):
     a_run("first")
     a_run("second")
-    assert [run.name for run in tracking.list_runs()] == ["second", "first"]
-    assert len(tracking.list_runs(limit=1)) == 1
+    assert [run.name for run in list_runs()] == ["second", "first"]
+    assert len(list_runs(limit=1)) == 1
     with pytest.raises(TrackingError, match="2 runs begin with ''"):
-        tracking.get_run("")
+        get_run("")
     with pytest.raises(TrackingError, match="no run begins with 'xyz'"):
-        tracking.get_run("xyz")
+        get_run("xyz")
 
 
 @needs_mlflow
@@ -71,12 +73,12 @@ def test_models_get_versions_and_come_back_byte_for_byte(project):
     versions = []
     for content in (b"one", b"two"):
         (project / "model.npz").write_bytes(content)
-        versions.append(tracking.register_model("digits", [Path("model.npz")]))
+        versions.append(register_model("digits", [Path("model.npz")]))
     assert [version.id for version in versions] == ["digits:1", "digits:2"]
-    assert [model.version for model in tracking.list_models()] == ["2", "1"]
-    (newest,) = tracking.download_model("digits", None, Path("out"))
+    assert [model.version for model in list_models()] == ["2", "1"]
+    (newest,) = download_model("digits", None, Path("out"))
     assert newest == Path("out/model.npz") and newest.read_bytes() == b"two"
-    tracking.download_model("digits", "1", Path("out"))
+    download_model("digits", "1", Path("out"))
     assert newest.read_bytes() == b"one"
     assert [path.name for path in Path("out").iterdir()] == ["model.npz"]
 
@@ -85,9 +87,9 @@ def test_models_get_versions_and_come_back_byte_for_byte(project):
 @pytest.mark.parametrize(("name", "version"), [("nothing", None), ("digits", "7")])
 def test_a_model_that_is_not_there_is_one_sentence(project, name, version):
     (project / "model.npz").write_bytes(b"one")
-    tracking.register_model("digits", [Path("model.npz")])
+    register_model("digits", [Path("model.npz")])
     with pytest.raises(TrackingError, match="papershell models list"):
-        tracking.download_model(name, version, Path("out"))
+        download_model(name, version, Path("out"))
 
 
 @needs_mlflow
@@ -96,7 +98,7 @@ def test_the_standard_variable_names_another_store(project, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{project}/elsewhere/mlflow.db")
     a_run()
     assert not (project / ".papershell").exists()
-    assert len(tracking.list_runs()) == 1
+    assert len(list_runs()) == 1
 
 
 @needs_mlflow
@@ -122,7 +124,7 @@ def test_without_mlflow_work_goes_on_and_one_line_says_so(tmp_path, monkeypatch,
         assert run.register_model("digits", []) is None
     assert capsys.readouterr().err.count("\n") == 1
     with pytest.raises(TrackingError, match=r"papershell\[track\]"):
-        tracking.list_runs()
+        list_runs()
     assert list(tmp_path.iterdir()) == []
 
 

@@ -10,10 +10,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from papershell.kernels.files import replacing
 from papershell.orchestration.azure.job import TrainJob
 from papershell.orchestration.azure.snapshot import Snapshot, measure, stage
 from papershell.orchestration.errors import OrchestrationError
-from papershell.trainers.checkpoint import write_atomic
 
 _SCHEMAS = "https://azuremlschemas.azureedge.net/latest"
 _INPUT = "data"
@@ -70,7 +70,7 @@ def export(job: TrainJob, target: Path, *, source: Snapshot | None = None) -> li
     files[image / "conda.yml"] = conda.read_bytes()
     files[image / "Dockerfile"] = (job.dockerfile + _CONDA_ENVIRONMENT).encode()
     for path, content in files.items():
-        with write_atomic(path) as file:
+        with replacing(path, parents=True) as file:
             file.write(content)
     return [*documents, image, code]
 

@@ -1,8 +1,7 @@
-"""A workspace's runs and models, in the form that `papershell.trainers.tracking` gives to the local ones."""
+"""A workspace's runs and models, in the form that this machine's own have."""
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -10,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from papershell.orchestration.azure.run_handle import find_run
 from papershell.orchestration.azure.sdk import asking
-from papershell.trainers.tracking import MODEL_FOLDER, ModelVersion, RunRecord
+from papershell.trainers.recording import MODEL_FOLDER, ModelVersion, RunRecord
+from papershell.trainers.registry import receive
 
 if TYPE_CHECKING:
     from azureml.core import Run, Workspace
@@ -19,7 +19,7 @@ _NOT_PARAMETERS = ("job", "trainer")
 
 
 class WorkspaceRecords:
-    """Runs and models of a workspace, by the functions that the module `tracking` has for the local store."""
+    """Runs and models of a workspace, by the functions of `papershell.trainers.run_history` and `.registry`."""
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
@@ -63,13 +63,9 @@ class WorkspaceRecords:
         """Copy the files of a registered model into ``folder``, each whole or not at all."""
         from azureml.core import Model
 
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".download-") as scratch:
-            with asking(f"download model {name}:{version or '*'}"):
-                model = Model(self._workspace, name, version=int(version) if version else None)
-                model.download(scratch)
-            found = [path for path in sorted(Path(scratch).rglob("*")) if path.is_file()]
-            return [path.rename(folder / path.name) for path in found]
+        with asking(f"download model {name}:{version or '*'}"):
+            model = Model(self._workspace, name, version=int(version) if version else None)
+            return receive(folder, model.download)
 
 
 def _created(run: Run) -> str:

@@ -41,15 +41,13 @@ def show(
     from papershell.trainers.figures import draw_samples
 
     data = load_dataset(source)
-    images = data.X_train.reshape(-1, *data.image_shape)
-    pictures = np.moveaxis(images, 1, 3) if images.ndim == 4 and images.shape[1] == 3 else images
     shape = " x ".join(map(str, data.image_shape))
     print(f"{data.name}: images {shape}, bytes")
     parts = (data.y_train, data.y_test)
     rows = [(str(label), *(f"{np.count_nonzero(y == label):,}" for y in parts)) for label in data.classes]
     rows.append(("all", *(f"{len(y):,}" for y in parts)))
     print_table(("class", "train", "test"), rows, bold={len(rows) - 1})
-    draw_samples(out, pictures, data.y_train)
+    draw_samples(out, data.pictures(), data.y_train)
     print(f"wrote {out}")
 
 

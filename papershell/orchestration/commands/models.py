@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from papershell.orchestration.commands.record_store import RemoteWorkspace, records_of
+from papershell.orchestration.commands.record_store import RemoteWorkspace, models_of
 from papershell.orchestration.table import print_table
 
 group = typer.Typer(help="List, register and download models.", no_args_is_help=True)
@@ -22,7 +22,7 @@ def list_(workspace: RemoteWorkspace = None) -> None:
     """List every version of every registered model, newest first."""
     rows = [
         (m.name, m.id, m.version, f"{m.created:%Y-%m-%d %H:%M:%S}")
-        for m in records_of(workspace).list_models()
+        for m in models_of(workspace).list_models()
     ]
     print_table(("name", "id", "version", "registered"), rows)
 
@@ -34,7 +34,7 @@ def register_(
     workspace: RemoteWorkspace = None,
 ) -> None:
     """Register files as the next version of a model."""
-    model = records_of(workspace).register_model(name, files)
+    model = models_of(workspace).register_model(name, files)
     print(f"registered {model.name}, id {model.id}, version {model.version}")
 
 
@@ -46,5 +46,5 @@ def download(
     workspace: RemoteWorkspace = None,
 ) -> None:
     """Copy the files of a registered model into a folder."""
-    for path in records_of(workspace).download_model(name, version, out):
+    for path in models_of(workspace).download_model(name, version, out):
         print(f"wrote {path}")

@@ -50,9 +50,9 @@ def _predict(path: Path, images: np.ndarray, trust_pickle: bool) -> np.ndarray:
 
         return keras_mnist.predict(path, images)
     if path.suffix == ".npz" and _holds(path, "levels"):
-        from papershell.trainers import torch_cifar10
+        from papershell.trainers import cifar10_model
 
-        return torch_cifar10.predict(path, images)
+        return cifar10_model.predict(path, images)
     X = images.reshape(len(images), -1)
     if path.suffix != ".pkl":
         return LinearModel.load(path).predict(X)

@@ -12,12 +12,25 @@ RemoteWorkspace = Annotated[
 ]
 
 
-def records_of(workspace: str | None) -> Any:
-    """Return the functions of `papershell.trainers.tracking`: of that module itself, or for a workspace."""
-    if workspace is None:
-        from papershell.trainers import tracking
+def runs_of(workspace: str | None) -> Any:
+    """Return the functions of `papershell.trainers.run_history`: of that module itself, or for a workspace."""
+    if workspace is not None:
+        return _records(workspace)
+    from papershell.trainers import run_history
 
-        return tracking
+    return run_history
+
+
+def models_of(workspace: str | None) -> Any:
+    """Return the functions of `papershell.trainers.registry`: of that module itself, or for a workspace."""
+    if workspace is not None:
+        return _records(workspace)
+    from papershell.trainers import registry
+
+    return registry
+
+
+def _records(workspace: str) -> Any:
     from papershell.orchestration.azure.workspace_records import WorkspaceRecords
     from papershell.orchestration.workspaces import open_workspace
 

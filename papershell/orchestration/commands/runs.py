@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from papershell.orchestration.commands.options import Auth, SignIn, Workspace, pass_on
-from papershell.orchestration.commands.record_store import RemoteWorkspace, records_of
+from papershell.orchestration.commands.record_store import RemoteWorkspace, runs_of
 from papershell.orchestration.table import print_table
 
 if TYPE_CHECKING:
     from papershell.orchestration.azure.run_handle import RunHandle
-    from papershell.trainers.tracking import RunRecord
+    from papershell.trainers.recording import RunRecord
 
 group = typer.Typer(
     help="List, show and compare runs; follow, end and download those of a workspace.", no_args_is_help=True
@@ -41,7 +41,7 @@ def list_(
             _number(run.metrics.get("regularization rate")),
             _number(run.metrics.get("final test accuracy", run.metrics.get("accuracy"))),
         )
-        for run in records_of(workspace).list_runs(limit)
+        for run in runs_of(workspace).list_runs(limit)
     ]
     print_table(("run", "name", "experiment", "status", "started", "rate", "accuracy"), rows)
 
@@ -52,7 +52,7 @@ def show(
     workspace: RemoteWorkspace = None,
 ) -> None:
     """Show everything that a run recorded."""
-    found = records_of(workspace).get_run(run)
+    found = runs_of(workspace).get_run(run)
     print(f"{found.id}  {found.name}, {found.experiment}, {found.status.lower()}, {found.started:%c}")
     for heading, values in (("parameters", found.params), ("metrics", found.metrics)):
         print(heading)
@@ -69,7 +69,7 @@ def compare(
     workspace: RemoteWorkspace = None,
 ) -> None:
     """Show runs side by side, rows that differ in bold."""
-    records = records_of(workspace)
+    records = runs_of(workspace)
     found = [records.get_run(run) for run in runs]
     rows = _rows(found)
     differing = {index for index, (_, *values) in enumerate(rows) if len(set(values)) > 1}

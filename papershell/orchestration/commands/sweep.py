@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -15,10 +16,8 @@ from papershell.orchestration.table import print_table
 
 if TYPE_CHECKING:
     from papershell.trainers.datasets import Dataset
-    from papershell.trainers.logreg import Sweep
-    from papershell.trainers.tracking import Recorder
+    from papershell.trainers.sweep import Sweep
 
-MODEL_NAME = "sklearn_mnist"
 T = TypeVar("T")
 Loss = Enum("Loss", {"multinomial": "multinomial", "ovr": "ovr"})
 _RANGE = re.compile(r"([^:]+):([^:]+):(\d+)")
@@ -36,7 +35,7 @@ def parse_rates(texts: list[str]) -> list[float]:
     typer.BadParameter
         A text is neither; the command ends with exit code 2.
     """
-    from papershell.trainers.logreg import check_rates
+    from papershell.trainers.sweep import check_rates
 
     rates: list[float] = []
     try:
@@ -52,7 +51,7 @@ def parse_rates(texts: list[str]) -> list[float]:
 def _log_spaced(first: str, last: str, count: str) -> list[float]:
     import numpy as np
 
-    from papershell.trainers.logreg import check_rates
+    from papershell.trainers.sweep import check_rates
 
     start, stop = check_rates([float(first), float(last)])
     return list(np.geomspace(start, stop, int(count)))
@@ -69,39 +68,46 @@ def sweep(
     folds: Annotated[
         int | None, typer.Option(min=2, help="Choose the best by cross-validation with so many folds.")
     ] = None,
-    tol: Annotated[
-        float, typer.Option(min=0, help="Bound on the largest gradient of a mean objective.")
+    gap: Annotated[
+        float, typer.Option(min=0, help="Prove each loss to lie within this share of its optimum.")
     ] = 1e-4,
+    tol: Annotated[
+        float | None, typer.Option(min=0, help="Bound the largest gradient of each mean objective as well.")
+    ] = None,
     backend: Annotated[str, typer.Option(help="See `papershell backends`.")] = "auto",
     out: Annotated[Path, typer.Option(help="Folder for model and figures.")] = Path("outputs"),
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a model there that was made from other data.")
+    ] = False,
+    name: Annotated[
+        str | None, typer.Option(help="Register the model under this name (default: sklearn_DATA).")
+    ] = None,
     json: Annotated[Path | None, typer.Option(help="Write the results to this file.")] = None,
 ) -> None:
     """Fit all regularization rates in one batch, compare them, register the best model."""
     start_s = time.perf_counter()
     rates = parse_rates(regularization)
-    from papershell.trainers.checkpoint import write_json
+    from papershell.kernels.files import write_json
+    from papershell.trainers import sweep_results
     from papershell.trainers.datasets import load_dataset
-    from papershell.trainers.logreg import sweep as fit
-    from papershell.trainers.logreg import warn_unconverged
+    from papershell.trainers.sweep import sweep as fit
+    from papershell.trainers.sweep import warn_unconverged
 
     dataset, decode_s = _timed(lambda: load_dataset(data))
+    sweep_results.check_replaceable(out, dataset, overwrite=overwrite)
     result, fit_s = _timed(
-        lambda: fit(dataset, rates, loss=loss.value, folds=folds, tol=tol, backend=backend)
+        lambda: fit(dataset, rates, loss=loss.value, folds=folds, tol=tol, gap=gap, backend=backend)
     )
-    _print_table(result, dataset, fit_s)
+    _print_table(result, dataset, fit_s, gap)
     warn_unconverged(result.solution)
-    facts = {
-        "dataset": dataset.name,
-        "n_train": len(dataset.X_train),
-        "n_test": len(dataset.X_test),
-        "backend": result.solution.backend,
-        "loss": loss.value,
-    }
-    outcome = {"rates": result.rates(), "best": result.rates()[result.best]}
-    model_path = _keep(out, dataset, result, facts, outcome)
+    kept = sweep_results.keep(result, dataset, out, name=name)
+    for path in (*kept.files, *kept.figures):
+        print(f"wrote {path}")
+    if kept.model:
+        print(f"registered {kept.model.name}, id {kept.model.id}, version {kept.model.version}")
     if json:
         seconds = {"decode": decode_s, "fit": fit_s, "total": time.perf_counter() - start_s}
-        write_json(json, facts | {"seconds": seconds} | outcome | {"model_path": str(model_path)})
+        write_json(json, kept.facts | {"seconds": seconds, "model_path": str(kept.files[0])})
 
 
 def _timed(work: Callable[[], T]) -> tuple[T, float]:
@@ -109,60 +115,18 @@ def _timed(work: Callable[[], T]) -> tuple[T, float]:
     return work(), time.perf_counter() - start_s
 
 
-def _keep(out: Path, dataset: Dataset, result: Sweep, facts: dict[str, Any], outcome: dict[str, Any]) -> Path:
-    """Write model and figures, then record and register them; return the path of the model."""
-    from papershell.trainers.linear_model import write_model
-    from papershell.trainers.logreg import EXPERIMENT
-    from papershell.trainers.tracking import start_run
-
-    files = write_model(out, result.model, facts | outcome)
-    figures = _draw(out, dataset, result)
-    for path in (*files, *figures):
-        print(f"wrote {path}")
-    with start_run(EXPERIMENT, f"sweep {dataset.name}") as run:
-        _record(run, facts, outcome)
-        for path in figures:
-            run.log_artifact(path)
-        version = run.register_model(MODEL_NAME, files)
-    if version:
-        print(f"registered {version.name}, id {version.id}, version {version.version}")
-    return files[0]
-
-
-def _record(run: Recorder, facts: dict[str, Any], outcome: dict[str, Any]) -> None:
-    """Parameters, one point of each curve per rate, the walk-through's two metrics of the best."""
-    rates = [rate["l2"] for rate in outcome["rates"]]
-    run.log_params(facts | {"regularization": f"{len(rates)} rates, {min(rates):g} to {max(rates):g}"})
-    for step, rate in enumerate(outcome["rates"]):
-        run.log_metrics({f"path/{name}": value for name, value in rate.items() if name != "status"}, step)
-    best = outcome["best"]
-    run.log_metrics({"regularization rate": best["l2"], "accuracy": best["test_accuracy"]})
-
-
-def _draw(out: Path, dataset: Dataset, result: Sweep) -> list[Path]:
-    from papershell.trainers.figures import draw_accuracy, draw_samples
-
-    accuracy, samples = out / "accuracy_by_rate.png", out / "samples.png"
-    draw_accuracy(
-        accuracy, result.l2, result.test_accuracy, result.best, f"{dataset.name}, {result.loss} loss"
-    )
-    draw_samples(samples, dataset.X_train.reshape(-1, *dataset.image_shape), dataset.y_train)
-    return [accuracy, samples]
-
-
-def _print_table(result: Sweep, dataset: Dataset, fit_s: float) -> None:
+def _print_table(result: Sweep, dataset: Dataset, fit_s: float, gap: float) -> None:
     images = f"{len(dataset.X_train):,} images to train, {len(dataset.X_test):,} to test"
     fit = f"{len(result.l2)} rates in {fit_s:.2f} s on {result.solution.backend}"
     print(f"{dataset.name}: {images}; {fit}")
     folded = ("validation",) if result.cv_accuracy is not None else ()
-    headings = ("rate", "C", "loss", "gradient", "iterations", "status", *folded, "test accuracy", "")
+    headings = ("rate", "C", "loss", "gap", "status", *folded, "test accuracy", "")
     rows = [
         (
             f"{rate['l2']:.4g}",
             f"{rate['C']:.4g}",
-            f"{rate['loss']:.6g}",
-            f"{rate['grad_norm']:.1e}",
-            str(rate["n_iter"]),
+            _certain(rate["loss"], gap),
+            _bound(rate["gap"], gap),
             rate["status"].replace("_", " "),
             *(f"{rate['cv_accuracy']:.4f}" for _ in folded),
             f"{rate['test_accuracy']:.4f}",
@@ -171,3 +135,15 @@ def _print_table(result: Sweep, dataset: Dataset, fit_s: float) -> None:
         for r, rate in enumerate(result.rates())
     ]
     print_table(headings, rows, bold={result.best})
+
+
+def _certain(loss: float, gap: float) -> str:
+    """The digits of a loss that are its optimum's too, so that every machine and back end prints the same."""
+    digits = max(1, math.floor(-math.log10(max(gap, 1e-15))) - 1)
+    rounded = float(f"{loss:.{digits - 1}e}")
+    return f"{rounded:,.{max(0, digits - 1 - math.floor(math.log10(rounded or 1)))}f}"
+
+
+def _bound(proven: float | None, asked: float) -> str:
+    """The bound that holds: the one asked for, since how far below it a solver ends depends on the machine."""
+    return "not proven" if proven is None else f"{max(proven, asked):.1g}"

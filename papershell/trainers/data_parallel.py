@@ -1,8 +1,7 @@
-"""The processes that train one model together: this one alone, or those that ``torchrun`` started."""
+"""Training one model on several processes: each takes its share of every batch, and gradients are averaged."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from papershell.kernels.backends import torch_has_cuda
+from papershell.kernels.torchrun import joined
 
 
 class DeviceError(RuntimeError):
@@ -19,7 +19,14 @@ class DeviceError(RuntimeError):
 
 @dataclass(frozen=True)
 class Processes:
-    """Which of how many processes this is, and the `papershell.kernels.cifar10_net` back end of its device."""
+    """The processes that train one model together.
+
+    Attributes
+    ----------
+    rank : of this process, from 0 on.
+    count : of all processes; 1 if this one trains alone.
+    backend : of the kernels on this process's device: ``numba`` on the CPU, ``torch`` on a GPU.
+    """
 
     rank: int
     count: int
@@ -30,7 +37,7 @@ class Processes:
         import torch
 
         shared = torch.as_tensor(values)
-        if self.backend == "torch" and not shared.is_cuda:  # NCCL takes what lies on the GPU
+        if self.backend == "torch" and not shared.is_cuda:  # NCCL takes only what lies on the GPU
             on_gpu = shared.cuda()
             torch.distributed.all_reduce(on_gpu)
             shared.copy_(on_gpu / self.count)
@@ -49,34 +56,20 @@ class Processes:
 
 @contextmanager
 def open_processes(device: str) -> Iterator[Processes]:
-    """Join the processes that ``torchrun`` started, or stay alone where it did not.
+    """Join the processes that ``torchrun`` started, or stay alone without it.
 
     Parameters
     ----------
-    device : ``cpu``, ``cuda``, or ``auto``: cuda where there is such a device.
+    device : ``cpu``, ``cuda``, or ``auto``: ``cuda`` if there is such a device.
 
     Raises
     ------
     DeviceError
         ``cuda`` was asked for and there is none.
     """
-    on_gpu = device != "cpu" and torch_has_cuda()
-    if device == "cuda" and not on_gpu:
+    if device == "cuda" and not torch_has_cuda():
         raise DeviceError(
             "no CUDA device is here, and --device cuda asks for one; leave it out to use the CPU"
         )
-    rank, count = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    if on_gpu:
-        import torch
-
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
-    if count == 1:
-        yield Processes(rank, count, "torch" if on_gpu else "numba")
-        return
-    import torch.distributed
-
-    torch.distributed.init_process_group("nccl" if on_gpu else "gloo")
-    try:
-        yield Processes(rank, count, "torch" if on_gpu else "numba")
-    finally:
-        torch.distributed.destroy_process_group()
+    with joined(device) as place:
+        yield Processes(place.rank, place.count, "torch" if place.device == "cuda" else "numba")

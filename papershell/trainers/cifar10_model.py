@@ -1,0 +1,74 @@
+"""A trained network for CIFAR-10: the files it is kept in, and the classes that it finds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from papershell.kernels.cifar10_net import IMAGE_SHAPE
+from papershell.kernels.cifar10_net.on_torch import Net
+from papershell.kernels.files import replacing, write_json
+from papershell.trainers.cifar10_fast import FastNet
+from papershell.trainers.provenance import manifest
+
+MODEL_STEM = "cifar10_net"
+
+
+def classify(net: nn.Module, images: np.ndarray, levels: np.ndarray, device: str = "cpu") -> np.ndarray:
+    """Return the class of each image: (N,) int64, for ``images`` (N, 3, 32, 32) uint8."""
+    net, table = net.to(device), torch.from_numpy(levels).to(device)
+    with torch.inference_mode():
+        parts = [torch.from_numpy(part).to(device) for part in np.array_split(images, len(images) // 500 + 1)]
+        return torch.cat([net(table[part.int()]).argmax(1) for part in parts]).cpu().numpy()
+
+
+def predict(path: Path, images: np.ndarray) -> np.ndarray:
+    """Return the class of each image by the model file ``path`` (.npz, see `write_model`).
+
+    Parameters
+    ----------
+    images : uint8, (N, 3, 32, 32) or (N, 32, 32, 3).
+
+    Raises
+    ------
+    ValueError
+        The file is no such model, or the images have another shape.
+    """
+    planes = np.moveaxis(images, 3, 1) if images.shape[1:] == (32, 32, 3) else images
+    if planes.shape[1:] != IMAGE_SHAPE:
+        raise ValueError(
+            f"the model wants colour images of 32 x 32 pixels, these are of shape {images.shape[1:]}"
+        )
+    with open(path, "rb") as file:
+        try:
+            with np.load(file, allow_pickle=False) as arrays:
+                stored = {name: torch.tensor(arrays[name]) for name in arrays.files}
+            levels = stored.pop("levels").float().reshape(256).numpy()
+            net = Net() if "conv1.weight" in stored else FastNet().eval()
+            net.load_state_dict(stored)
+        except Exception as error:  # zipfile, NumPy and torch raise a dozen types on damaged files
+            reason = " ".join(str(error).split())
+            raise ValueError(
+                f"{path} is not a model that papershell wrote ({reason}); train it again"
+            ) from error
+    return classify(net, np.ascontiguousarray(planes), levels)
+
+
+def write_model(folder: Path, net: nn.Module, levels: np.ndarray, facts: dict[str, Any]) -> list[Path]:
+    """Write the network three times into ``folder``, each file atomically; return the paths.
+
+    ``cifar10_net.pt`` is the ``state_dict`` for PyTorch (``torch.load`` with ``weights_only=True``),
+    ``.npz`` the same arrays and what each byte of a pixel counts as, ``.json`` how it was made.
+    """
+    weights, safe, record = (folder / f"{MODEL_STEM}.{suffix}" for suffix in ("pt", "npz", "json"))
+    with replacing(weights, parents=True) as file:
+        torch.save(net.state_dict(), file)
+    with replacing(safe, parents=True) as file:
+        arrays = {name: value.numpy() for name, value in net.state_dict().items()}
+        np.savez(file, levels=levels, **arrays)
+    write_json(record, manifest(**facts))
+    return [weights, safe, record]

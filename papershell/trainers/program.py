@@ -1,0 +1,35 @@
+"""A trainer as a program: an error is one sentence, and Ctrl-C says what was kept."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+INTERRUPTED = 130  # the exit code after Ctrl-C, 128 + SIGINT, as shells have it
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C; the message says in one sentence what was kept, and what runs on."""
+
+
+@contextmanager
+def interruptible(kept: Callable[[], str]) -> Iterator[None]:
+    """Let Ctrl-C leave the block as `Interrupted`, with the sentence that ``kept`` returns at that moment."""
+    try:
+        yield
+    except Interrupted:
+        raise
+    except KeyboardInterrupt as stop:
+        raise Interrupted(kept()) from stop
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a trainer's ``main``: exit with 1 after an error, with 130 after Ctrl-C, one line on stderr each."""
+    try:
+        main()
+    except KeyboardInterrupt as stop:
+        print(f"interrupted: {stop}" if str(stop) else "interrupted", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    except (ValueError, OSError, RuntimeError) as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,59 @@
+"""What a trainer tells about its run, and what a record keeps of runs and models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+MODEL_FOLDER = "model"  # of a run's files: where those of its model lie
+
+
+class TrackingError(RuntimeError):
+    """A run or model cannot be found or recorded; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """A registered model: ``id`` is ``name:version``, as Azure ML writes it; ``source`` its files."""
+
+    name: str
+    version: str
+    created: datetime | None = None
+    source: str = ""
+
+    @property
+    def id(self) -> str:
+        return f"{self.name}:{self.version}"
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A finished or running run, as the record knows it."""
+
+    id: str
+    name: str
+    experiment: str
+    status: str
+    started: datetime
+    params: Mapping[str, str] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    files: Sequence[str] = ()
+
+
+class Recorder(Protocol):
+    """Takes what a trainer tells about its run."""
+
+    def log_params(self, params: Mapping[str, object]) -> None:
+        """Record what was asked for, once."""
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Record measured values; with ``step`` they become points of a curve."""
+
+    def log_artifact(self, path: Path) -> None:
+        """Keep a file with the run."""
+
+    def register_model(self, name: str, files: Sequence[Path]) -> ModelVersion | None:
+        """Keep ``files`` with the run and register them as the next version of ``name``."""

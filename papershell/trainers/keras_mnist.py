@@ -43,6 +43,11 @@ if TYPE_CHECKING:
 
 EXPERIMENT = MODEL_NAME = "keras-mnist"
 MODEL_FOLDER = "model"
+EXTRAS = {
+    "tensorflow": "keras",
+    "jax": "jax",
+    "torch": "keras,torch",
+}  # what to install for Keras's back ends
 
 
 def load_keras(device: str = "auto") -> Any:
@@ -60,8 +65,9 @@ def load_keras(device: str = "auto") -> Any:
     backend = os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # no remarks on CPU features
     if missing := [name for name in ("keras", backend) if importlib.util.find_spec(name) is None]:
+        extra = EXTRAS.get(backend, "keras")
         raise DeviceError(
-            f"{' and '.join(missing)} not installed; pip install 'papershell[keras]' adds Keras on TensorFlow"
+            f"{' and '.join(missing)} not installed; pip install 'papershell[{extra}]' adds them"
         )
     if device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = "-1"

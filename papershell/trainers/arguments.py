@@ -21,6 +21,7 @@ def add_training_flags(parser: argparse.ArgumentParser, *, every: int | None, un
     add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(default: auto)")
     add("--checkpoint-every", type=positive, default=every, metavar="N", help=f"save every N {unit}")
     add("--resume", action="store_true", help="go on from the checkpoint in --out, if there is one")
+    add("--name", help="register the model under this name (default: by the data)")
     add_output_flags(parser, "model and checkpoint")
 
 

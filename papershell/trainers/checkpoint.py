@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,28 @@ class CheckpointError(ValueError):
 
 class DivergenceError(RuntimeError):
     """A loss is not finite any more; the message says where. What was saved before is good."""
+
+
+@dataclass
+class Checkpoint:
+    """A checkpoint's file, and how far the training was when it was last saved.
+
+    Attributes
+    ----------
+    path : of the file.
+    unit : in which ``saved`` counts, as in ``step``.
+    saved : None as long as this training has saved nothing.
+    """
+
+    path: Path
+    unit: str
+    saved: int | None = None
+
+    def kept(self) -> str:
+        """Return a sentence on what an interrupted training leaves."""
+        if self.saved is None:
+            return "no checkpoint was saved yet, so the next training begins anew"
+        return f"{self.path} holds {self.unit} {self.saved}; --resume goes on from there"
 
 
 def write_state(path: Path, arrays: Mapping[str, np.ndarray], settings: Mapping[str, Any]) -> None:

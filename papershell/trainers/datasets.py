@@ -25,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
-from papershell.kernels import read_idx, write_idx
+from papershell.kernels import IdxError, read_idx, write_idx
 from papershell.trainers import SEED, cifar10
 from papershell.trainers.download import fetch_file
 
@@ -136,12 +136,21 @@ def data_folder() -> Path:
 
 
 def cache_folder() -> Path:
-    """Return the per-user cache: ``$PAPERSHELL_CACHE``, else the platform's (``~/.cache/papershell``)."""
+    """Return the per-user cache: ``$PAPERSHELL_CACHE``, else the platform's (``~/.cache/papershell``).
+
+    Raises
+    ------
+    DataError
+        Neither is known: the user has no home folder.
+    """
     if chosen := os.environ.get("PAPERSHELL_CACHE"):
         return Path(chosen)
     import pooch
 
-    return Path(pooch.os_cache("papershell"))
+    folder = Path(pooch.os_cache("papershell"))
+    if not folder.is_absolute():
+        raise DataError("there is no home folder for the cache; name a folder in PAPERSHELL_CACHE")
+    return folder
 
 
 def load_dataset(source: str | Path) -> Dataset:
@@ -166,7 +175,18 @@ def load_dataset(source: str | Path) -> Dataset:
     papershell.trainers.download.DownloadError
         No mirror delivered.
     """
-    return read_folder(resolve(source), name=Path(source).resolve().name)
+    folder = resolve(source)
+    try:
+        data = read_folder(folder, name=Path(source).resolve().name)
+        if source == "digits" and KNOWN.get(data.fingerprint) != "digits":
+            raise DataError(f"{folder} does not hold the digits any more")
+    except (DataError, IdxError, cifar10.Cifar10Error) as error:
+        if str(source) not in SOURCES:
+            raise
+        fetched = f"`papershell data fetch {source}` replaces the files"
+        written = f"delete {folder}, and the next command writes it again"
+        raise DataError(f"{error}; {fetched if source in DOWNLOADS else written}") from error
+    return data
 
 
 def resolve(source: str | Path, *, download: bool = True) -> Path:
@@ -199,13 +219,16 @@ def fetch(name: str, folder: Path | None = None) -> list[Path]:
     """Download the data set ``name`` of `DOWNLOADS` into ``folder``, verified; return its files.
 
     ``folder`` defaults to the subfolder ``name`` of `data_folder`. Files already there with the right
-    SHA-256 are kept.
+    SHA-256 are kept. CIFAR-10's archive is unpacked beside itself.
     """
     if name not in DOWNLOADS:
         raise DataError(f"there is no download called {name!r}; choose one of {', '.join(DOWNLOADS)}")
     folder = folder or data_folder() / name
     download = DOWNLOADS[name]
-    return [fetch_file(file, digest, folder, download.mirrors) for file, digest in download.sha256.items()]
+    files = [fetch_file(file, digest, folder, download.mirrors) for file, digest in download.sha256.items()]
+    if name == "cifar10":
+        cifar10.unpack(files[0])
+    return files
 
 
 def find_idx_files(folder: Path) -> dict[str, Path]:
@@ -359,7 +382,7 @@ def _cifar10_folder(download: bool) -> Path:
     own = data_folder() / "cifar10"
     if not (files := cifar10.find_files(own if own.is_dir() else data_folder())):
         if download:
-            cifar10.unpack(fetch("cifar10", own)[0])
+            fetch("cifar10", own)
         return own
     return files[1].parent
 

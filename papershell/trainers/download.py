@@ -1,28 +1,33 @@
 """Downloads that survive dead mirrors, broken connections and lying servers.
 
 pooch does the work: cache check, retries, SHA-256, the move to the final name. Its own HTTP downloader
-starts from byte 0 each time, so this file adds the one thing missing, a downloader that resumes.
+starts from byte 0 each time, so this file adds a downloader that resumes, and a lock against a second process.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
+import shutil
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from papershell.trainers.locks import alone_in
 from papershell.trainers.progress import progress
 
 CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 10, 30
 CHUNK_BYTES = 1 << 16
+SCRATCH = ".fetching-"  # how the folder begins in which pooch writes
 
 
 class DownloadError(OSError):
-    """No mirror delivered a file; the message lists what was tried and how each failed."""
+    """No mirror delivered a file, or it cannot be written; the message says why and what to do."""
 
 
 def fetch_file(name: str, sha256: str, folder: Path, mirrors: Iterable[str]) -> Path:
-    """Return ``folder/name`` with the digest ``sha256``, downloading it where it is absent or differs.
+    """Return ``folder/name`` with the digest ``sha256``, downloaded first if it is absent or differs.
 
     Mirrors are tried in turn, each twice. What arrived before a connection broke lies in
     ``folder/name.part`` and is continued (HTTP Range), by the same mirror or the next one; the final
@@ -38,23 +43,57 @@ def fetch_file(name: str, sha256: str, folder: Path, mirrors: Iterable[str]) -> 
     Raises
     ------
     DownloadError
-        Every mirror failed.
+        Every mirror failed, or the folder cannot be written.
     """
+    target, part = folder / name, folder / f"{name}.part"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with alone_in(folder):  # two processes would write into one part file
+            if not _has_digest(target, sha256):
+                with tempfile.TemporaryDirectory(dir=folder, prefix=SCRATCH) as scratch:
+                    _remove_dead(folder, Path(scratch))
+                    os.replace(_fetch(name, sha256, Path(scratch), part, mirrors), target)
+    except OSError as error:
+        if isinstance(error, DownloadError):
+            raise
+        raise DownloadError(
+            f"{name} cannot be written into {folder} ({error.strerror or error}); free some space or choose another "
+            f"folder, then fetch again: the download goes on from where it stopped"
+        ) from error
+    return target
+
+
+def _fetch(name: str, sha256: str, scratch: Path, part: Path, mirrors: Iterable[str]) -> Path:
+    """Download the file into ``scratch``, from the first mirror that delivers it."""
     import pooch
     import requests
 
     pooch.get_logger().setLevel("WARNING")
     failures = []
     for mirror in mirrors:
-        shelf = pooch.create(folder, mirror, registry={name: f"sha256:{sha256}"}, retry_if_failed=1)
+        shelf = pooch.create(scratch, mirror, registry={name: f"sha256:{sha256}"}, retry_if_failed=1)
         try:
-            return Path(shelf.fetch(name, downloader=_Resuming(folder / f"{name}.part")))
+            return Path(shelf.fetch(name, downloader=_Resuming(part)))
         except (ValueError, requests.RequestException) as error:
             failures.append(f"{mirror}{name} ({_reason(error)})")
     raise DownloadError(
         f"{name} could not be downloaded; tried {', '.join(failures)}; "
-        f"put the file into {folder} by hand, or try again later"
+        f"put the file into {part.parent} by hand, or try again later"
     )
+
+
+def _has_digest(path: Path, sha256: str) -> bool:
+    if not path.is_file():
+        return False
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == sha256
+
+
+def _remove_dead(folder: Path, own: Path) -> None:
+    """Remove what killed downloads left; the lock keeps living ones out."""
+    for scratch in folder.glob(f"{SCRATCH}*"):
+        if scratch != own:
+            shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _reason(error: Exception) -> str:

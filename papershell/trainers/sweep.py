@@ -14,6 +14,7 @@ from papershell.kernels import PathSolution, fit_path
 from papershell.trainers import SEED
 from papershell.trainers.datasets import Dataset
 from papershell.trainers.linear_model import PIXEL_SCALE, LinearModel
+from papershell.trainers.program import interruptible
 from papershell.trainers.progress import progress
 
 
@@ -126,7 +127,8 @@ def _fit(
 ) -> PathSolution:
     """All rates of all folds in one call, with a sign of life."""
     problems = len(rates) * (1 if masks is None else len(masks))
-    with progress("fitting", problems) as update:
+    stopped = interruptible(lambda: "the fit is lost, and no file was written")
+    with progress("fitting", problems) as update, stopped:
         return fit_path(
             X,
             y,

@@ -19,6 +19,7 @@ import re
 import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
@@ -147,10 +148,12 @@ def cache_folder() -> Path:
         return Path(chosen)
     import pooch
 
-    folder = Path(pooch.os_cache("papershell"))
-    if not folder.is_absolute():
-        raise DataError("there is no home folder for the cache; name a folder in PAPERSHELL_CACHE")
-    return folder
+    with suppress(
+        RuntimeError
+    ):  # of newer versions of platformdirs; older ones return a path that begins with ~
+        if (folder := Path(pooch.os_cache("papershell"))).is_absolute():
+            return folder
+    raise DataError("there is no home folder for the cache; name a folder in PAPERSHELL_CACHE")
 
 
 def load_dataset(source: str | Path) -> Dataset:

@@ -11,6 +11,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +46,9 @@ def fetch_file(name: str, sha256: str, folder: Path, mirrors: Iterable[str]) -> 
     DownloadError
         Every mirror failed, or the folder cannot be written.
     """
-    target, part = folder / name, folder / f"{name}.part"
+    target, part, made = folder / name, folder / f"{name}.part", False
     try:
+        made = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
         with alone_in(folder):  # two processes would write into one part file
             if not _has_digest(target, sha256):
@@ -54,6 +56,9 @@ def fetch_file(name: str, sha256: str, folder: Path, mirrors: Iterable[str]) -> 
                     _remove_dead(folder, Path(scratch))
                     os.replace(_fetch(name, sha256, Path(scratch), part, mirrors), target)
     except OSError as error:
+        if made:
+            with suppress(OSError):  # something may lie there by now
+                folder.rmdir()
         if isinstance(error, DownloadError):
             raise
         raise DownloadError(

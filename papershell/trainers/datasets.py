@@ -32,7 +32,7 @@ from papershell.trainers.download import fetch_file
 
 
 class DataError(ValueError):
-    """A data set is absent or does not fit together; the message says what to do."""
+    """A data set is absent or its files do not fit together; the message says how to mend it."""
 
 
 class MissingFilesError(DataError):
@@ -45,7 +45,7 @@ class Dataset:
 
     Attributes
     ----------
-    name : what the user called it.
+    name : as the user calls it.
     X_train, X_test : (N, P) uint8, one image a row, pixels 0 to 255.
     y_train, y_test : (N,) integers, the labels as they stand in the files.
     image_shape : the shape of one image before it became a row: ``(28, 28)``, ``(32, 32, 3)`` for colours
@@ -89,7 +89,7 @@ KNOWN = {"57736647": "digits", "3528fddb": "mnist"}  # by fingerprint
 
 
 def _is_cifar10(data: Dataset) -> bool:
-    """By shape and counts: its images come in several orders and encodings."""
+    """Whether the data have CIFAR-10's shape and counts: its images come in several orders and encodings."""
     if data.image_shape != cifar10.IMAGE_SHAPE:
         return False
     return [np.bincount(y).tolist() for y in (data.y_train, data.y_test)] == [[5000] * 10, [1000] * 10]
@@ -97,7 +97,7 @@ def _is_cifar10(data: Dataset) -> bool:
 
 @dataclass(frozen=True)
 class Download:
-    """Where the files of a public data set come from: mirrors in the order to try, digest by file name."""
+    """The origin of a public data set: mirrors in the order to try, digest by file name."""
 
     mirrors: tuple[str, ...]
     sha256: Mapping[str, str]
@@ -132,7 +132,7 @@ _IDX_NAME = re.compile(r"(?P<part>train|t10k|test)-(?P<kind>images|labels)([-.]i
 
 
 def data_folder() -> Path:
-    """Return where downloaded data sets lie: ``$PAPERSHELL_DATA``, else ``data`` in the current folder."""
+    """Return the folder of downloaded data sets: ``$PAPERSHELL_DATA``, else ``data`` in the current folder."""
     return Path(os.environ.get("PAPERSHELL_DATA", "data"))
 
 
@@ -163,7 +163,7 @@ def load_dataset(source: str | Path) -> Dataset:
     ----------
     source : ``digits``, ``mnist``, ``cifar10``, or a folder that holds a data set (see the module's docstring).
         ``digits`` is written into `cache_folder` on first use; ``mnist`` and ``cifar10`` are looked for below
-        `data_folder` and downloaded into the subfolder of that name where they are absent.
+        `data_folder` and downloaded into the subfolder of that name if they are absent.
 
     Returns
     -------
@@ -204,7 +204,7 @@ def resolve(source: str | Path, *, download: bool = True) -> Path:
 def check_digests(source: str, folder: Path) -> dict[Path, bool | None]:
     """Return, for each file of the data set in ``folder``, whether it is the published one of ``source``.
 
-    None stands for a file whose digest nobody published.
+    None stands for a file without a published digest.
     """
     published = DOWNLOADS[source].sha256 if source in DOWNLOADS else {}
     archives = [folder / cifar10.ARCHIVE] if (folder / cifar10.ARCHIVE).is_file() else []

@@ -24,7 +24,7 @@ SCRATCH = ".fetching-"  # how the folder begins in which pooch writes
 
 
 class DownloadError(OSError):
-    """No mirror delivered a file, or it cannot be written; the message says why and what to do."""
+    """No mirror delivered a file, or it cannot be written; the message gives the reason and the remedy."""
 
 
 def fetch_file(name: str, sha256: str, folder: Path, mirrors: Iterable[str]) -> Path:
@@ -32,13 +32,13 @@ def fetch_file(name: str, sha256: str, folder: Path, mirrors: Iterable[str]) -> 
 
     Mirrors are tried in turn, each twice. What arrived before a connection broke lies in
     ``folder/name.part`` and is continued (HTTP Range), by the same mirror or the next one; the final
-    name holds the verified file or nothing.
+    name never holds anything but the verified file.
 
     Parameters
     ----------
     name : file name, on the mirrors and in ``folder``.
     sha256 : hexadecimal digest that the file must have.
-    folder : where it goes; made if missing.
+    folder : of the file; made if missing.
     mirrors : addresses to which ``name`` is appended, in the order to try.
 
     Raises
@@ -95,14 +95,14 @@ def _has_digest(path: Path, sha256: str) -> bool:
 
 
 def _remove_dead(folder: Path, own: Path) -> None:
-    """Remove what killed downloads left; the lock keeps living ones out."""
+    """Remove the folders of killed downloads; the lock excludes living ones."""
     for scratch in folder.glob(f"{SCRATCH}*"):
         if scratch != own:
             shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _reason(error: Exception) -> str:
-    """A few words on why one mirror failed."""
+    """Return in a few words why one mirror failed."""
     import requests
 
     match error:
@@ -121,7 +121,7 @@ def _reason(error: Exception) -> str:
 
 
 class _Resuming:
-    """A pooch downloader that collects bytes in a part file and continues what an earlier try left."""
+    """A pooch downloader that collects bytes in a part file and continues where an earlier try stopped."""
 
     def __init__(self, part: Path):
         self.part = part
@@ -134,7 +134,7 @@ class _Resuming:
         timeout_s = (CONNECT_TIMEOUT_S, READ_TIMEOUT_S)
         with requests.get(url, headers=headers, stream=True, timeout=timeout_s) as response:
             if response.status_code == requests.codes.requested_range_not_satisfiable:
-                self.part.unlink()  # nothing to continue there: the retry starts at byte 0
+                self.part.unlink()  # it is as long as the file: the retry starts at byte 0
             response.raise_for_status()
             resumed = response.status_code == requests.codes.partial_content
             self._receive(response, have_bytes if resumed else 0)

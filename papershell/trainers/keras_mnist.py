@@ -264,7 +264,7 @@ def _train(training: Training, args: argparse.Namespace, run: Any) -> float:
 
 
 def _finish(training: Training, data: Dataset, args: argparse.Namespace, run: Any, seconds: float) -> None:
-    """Print what was reached, write model and figure, record both."""
+    """Print the test results, write model and figure, record both."""
     X, y = normalize(data.X_test), data.y_test.astype(np.int32)
     loss, accuracy = training.model.evaluate(X, y, batch_size=1000, verbose=0)
     metrics = {"final test loss": float(loss), "final test accuracy": float(accuracy)}

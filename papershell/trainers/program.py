@@ -1,4 +1,4 @@
-"""A trainer as a program: an error is one sentence, and Ctrl-C says what was kept."""
+"""A trainer as a program: an error ends it with one sentence, Ctrl-C with one on the files that are kept."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ INTERRUPTED = 130  # the exit code after Ctrl-C, 128 + SIGINT, as shells have it
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C; the message says in one sentence what was kept, and what runs on."""
+    """Ctrl-C; the message is one sentence on the results that are kept and the processes that run on."""
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from papershell.trainers.tracking import start_run
 
 @dataclass(frozen=True)
 class Kept:
-    """What was kept of a sweep.
+    """The files, record and model of a sweep.
 
     Attributes
     ----------

@@ -102,7 +102,7 @@ def _place(training: Training | FastTraining) -> tuple[int, int]:
 
 
 def _stop(training: Training | FastTraining, args: argparse.Namespace) -> int:
-    """Up to which step to train before there is something to show, to save or to shuffle."""
+    """Return the step at which the next output, checkpoint or shuffle is due."""
     epoch, batch = divmod(training.step, training.steps_an_epoch)
     within = min(_next(batch, args.print_every), _next(batch, STEPS_A_CALL), training.steps_an_epoch)
     return min(epoch * training.steps_an_epoch + within, _next(training.step, args.checkpoint_every))
@@ -125,7 +125,7 @@ def _next(step: int, every: int) -> int:
 def _finish(
     training: Training | FastTraining, data: Dataset, args: argparse.Namespace, run: Any, seconds: float
 ) -> None:
-    """Print what was reached, write the model of the first seed, record both."""
+    """Print the accuracy, write the model of the first seed, record both."""
     print("Finished Training")
     levels, images = training.recipe.levels(), data.X_test.reshape(-1, *IMAGE_SHAPE)
     nets = training.nets()

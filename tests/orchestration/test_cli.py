@@ -212,7 +212,7 @@ def test_a_model_of_other_data_is_not_replaced_unless_told(swept, project):
     assert code == 0 and "registered chosen, id chosen:1" in out
     model.with_suffix(".json").write_text("[]")
     code, _, err = swept("sweep", "--data", "mine", "--regularization", "1")
-    assert code == 1 and "does not say what it was made from" in err
+    assert code == 1 and "does not say from which data it was made" in err
 
 
 def test_the_table_is_the_same_on_every_back_end(run):

@@ -7,7 +7,7 @@ HISTORY := papershell/benchmarks/history
 PIP    := PYTHONWARNINGS=ignore $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow test-wheel docs-check figures lint format bench nightly nightly-data clean
+.PHONY: help run test test-slow test-hostile test-wheel docs-check figures lint format bench nightly nightly-data clean
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,10 +41,14 @@ format: $(VENV)/.test  ## rewrite the sources in the house format
 	$(BIN)/ruff check --fix .
 
 test: lint  ## lint, then every test that is not slow; with them the examples of the pages
-	$(BIN)/python -m pytest -m 'not slow and not wheel' -n auto
+	$(BIN)/python -m pytest -m 'not slow and not wheel and not hostile' -n auto
 
 test-slow: $(VENV)/.test  ## the exhaustive cases
 	$(BIN)/python -m pytest -m slow
+
+test-hostile: $(VENV)/.test  ## mutated requests, kills, memory; hours (REQUESTS=2000 KILLS=10 FITS=100 RUNS=20 for less)
+	REQUESTS='$(REQUESTS)' KILLS='$(KILLS)' FITS='$(FITS)' RUNS='$(RUNS)' FIGURE='$(FIGURE)' \
+		$(BIN)/python -m pytest -m hostile tests/hostile
 
 test-wheel: $(VENV)/.test  ## build the distributions, install the wheel into a fresh environment, use it
 	$(BIN)/python -m pytest -m wheel tests/test_wheel.py

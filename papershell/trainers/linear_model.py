@@ -7,7 +7,7 @@ therefore expects ``X / 255``.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,13 @@ import numpy as np
 
 from papershell.kernels.files import replacing, write_json
 from papershell.trainers import SEED
+from papershell.trainers.npz import read_npz
 from papershell.trainers.provenance import manifest
 
 PIXEL_SCALE = 1 / 255
 MODEL_STEM = "sklearn_mnist_model"
+LARGEST = 1e100  # of a coefficient; a sum of a few billion pixels times so much is still finite
+_KINDS = {"coef": "f", "intercept": "f", "classes": "biufU", "loss": "U", "l2": "f", "n_iter": "iu"}
 
 
 class ModelError(ValueError):
@@ -62,18 +65,19 @@ class LinearModel:
 
     @classmethod
     def load(cls, path: Path) -> LinearModel:
-        """Read a model that `save` wrote.
+        """Read a model that `save` wrote; memory is bounded by the size of the file.
 
         Raises
         ------
         ModelError
             The file is damaged or holds something else.
+        OSError
+            The file cannot be read.
         """
         with open(path, "rb") as file:
             try:
-                with np.load(file, allow_pickle=False) as arrays:
-                    model = cls(**{name: arrays[name] for name in cls.__dataclass_fields__})
-                model = replace(model, loss=str(model.loss), l2=float(model.l2), n_iter=int(model.n_iter))
+                arrays: dict[str, Any] = read_npz(file, _KINDS)
+                model = cls(**arrays | {name: arrays[name].item() for name in ("loss", "l2", "n_iter")})
                 model._check()
             except Exception as error:  # zipfile and NumPy raise a dozen types on damaged files
                 raise ModelError(
@@ -82,11 +86,18 @@ class LinearModel:
         return model
 
     def _check(self) -> None:
-        K, P = self.coef.shape
-        if not (K > 1 and P > 0 and self.intercept.shape == self.classes.shape == (K,)):
+        """Raise ValueError unless a fit could have given these numbers."""
+        if self.coef.ndim != 2 or self.coef.shape[0] < 2 or not self.coef.shape[1]:
+            raise ValueError(f"its coefficients have the shape {self.coef.shape}")
+        if not self.intercept.shape == self.classes.shape == self.coef.shape[:1]:
             raise ValueError("its arrays do not fit together")
-        if not (np.isfinite(self.coef).all() and np.isfinite(self.intercept).all()):
-            raise ValueError("it holds numbers that are not finite")
+        for array in (self.coef, self.intercept, np.array(self.l2)):
+            if not (np.abs(array) <= LARGEST).all():  # false for NaN
+                raise ValueError(f"it holds numbers that are not finite or larger than {LARGEST:g}")
+        if self.loss not in ("multinomial", "ovr") or self.l2 < 0 or self.n_iter < 0:
+            raise ValueError(f"its loss is {self.loss!r}, l2 {self.l2}, n_iter {self.n_iter}")
+        if len(np.unique(self.classes)) < len(self.classes):
+            raise ValueError("it names a class twice")
 
     def to_sklearn(self) -> Any:
         """Return the model as scikit-learn's own estimator; see `to_sklearn`."""
@@ -105,7 +116,7 @@ def to_sklearn(
     coef : (K, P) float64.
     intercept : (K,) float64.
     classes : (K,) sorted labels.
-    l2 : regularization rate; the estimator's C is 1 / l2.
+    l2 : regularization rate; the estimator's C is 1 / l2, infinite for 0.
     loss : ``multinomial`` gives a `LogisticRegression`; so does ``ovr`` of two classes. ``ovr`` of more
         gives a `OneVsRestClassifier` of binary ones, since `LogisticRegression` would read K rows as softmax.
     n_iter : steps that the solver took, for ``n_iter_``.
@@ -119,7 +130,7 @@ def to_sklearn(
     from sklearn.linear_model import LogisticRegression
     from sklearn.multiclass import OneVsRestClassifier
 
-    rest = OneVsRestClassifier(LogisticRegression(C=1 / l2, random_state=SEED))
+    rest = OneVsRestClassifier(LogisticRegression(C=_inverse(l2), random_state=SEED))
     rest.fit(np.zeros((len(classes), 1)), classes)  # sets what this version of scikit-learn wants set
     rows = zip(coef[:, None], intercept[:, None], strict=True)
     rest.estimators_ = [_sklearn_model(row, offset, np.array([0, 1]), l2, n_iter) for row, offset in rows]
@@ -127,12 +138,16 @@ def to_sklearn(
     return rest
 
 
+def _inverse(l2: float) -> float:
+    return 1 / l2 if l2 else float("inf")
+
+
 def _sklearn_model(
     coef: np.ndarray, intercept: np.ndarray, classes: np.ndarray, l2: float, n_iter: int
 ) -> Any:
     from sklearn.linear_model import LogisticRegression
 
-    model = LogisticRegression(C=1 / l2, random_state=SEED)
+    model = LogisticRegression(C=_inverse(l2), random_state=SEED)
     model.coef_, model.intercept_, model.classes_ = coef, intercept, classes
     model.n_features_in_, model.n_iter_ = coef.shape[1], np.array([n_iter], dtype=np.int32)
     return model

@@ -224,7 +224,7 @@ JSON = st.recursive(
 )  # fmt: skip
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     body=st.sampled_from([b"", b"{", b"[]", b"\xff", b"1e999"]) | JSON.map(lambda v: json.dumps(v).encode())
 )

@@ -6,17 +6,17 @@ azure-ai-ml's own loaders.
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
-from papershell.kernels.files import replacing
+from papershell.kernels.files import replacing, replacing_path
 from papershell.orchestration.azure.job import TrainJob
 from papershell.orchestration.azure.snapshot import Snapshot, measure, stage
 from papershell.orchestration.errors import OrchestrationError
 
 _SCHEMAS = "https://azuremlschemas.azureedge.net/latest"
 _INPUT = "data"
+_MARKER = ".papershell-export"  # in a folder that an export made
 _MODES = {"download": "download", "mount": "ro_mount"}
 _CONDA_ENVIRONMENT = """COPY conda.yml /tmp/conda.yml
 RUN conda env create -p /azureml-envs/job -f /tmp/conda.yml && conda clean -afy
@@ -101,10 +101,9 @@ def _command_job(job: TrainJob, stem: str) -> dict[str, Any]:
 
 def _write_code(source: Snapshot, folder: Path) -> None:
     """Copy the source beside the job; replace only a folder that an earlier export made."""
-    marker = folder / ".papershell-export"
-    if folder.exists() and not marker.exists():
+    if folder.exists() and not (folder / _MARKER).exists():
         raise OrchestrationError(f"{folder} exists and was not made by an export; move it away")
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    marker.touch()
-    stage(source, folder)
+    with replacing_path(folder, parents=True) as fresh:
+        fresh.mkdir()
+        (fresh / _MARKER).touch()
+        stage(source, fresh)

@@ -6,9 +6,9 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from papershell.kernels.files import replacing_path
 from papershell.orchestration.azure.sdk import asking, waits
 from papershell.orchestration.errors import OrchestrationError
 
@@ -140,12 +140,9 @@ class RunHandle:
         return [self._download(name, folder / name) for name in names]
 
     def _download(self, name: str, target: Path) -> Path:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=target.parent, prefix=".download-") as scratch:
-            part = Path(scratch, target.name)
-            with asking(f"download {name} of run {self.id}"):
-                self.run.download_file(name, output_file_path=str(part))
-            return part.replace(target)
+        with replacing_path(target, parents=True) as part, asking(f"download {name} of run {self.id}"):
+            self.run.download_file(name, output_file_path=str(part))
+        return target
 
     def register(self, name: str, path: str, *, tags: dict[str, str] | None = None) -> Model:
         """Register a file or folder of the run as the next version of a model; return the model."""

@@ -8,8 +8,8 @@ Where each idea comes from:
 - the padded data set stays on the device, random crops and mirror images are cut out of it by the whole batch,
   and the test averages an image with its mirror image: KellerJordan/cifar10-airbench (2024).
 
-Whitening, Muon and wider layers are left out, because they do not pay within so few seconds of a CPU. The same code runs on
-CUDA, in bfloat16; not yet run on a GPU.
+Whitening, Muon and wider layers are left out, because they do not pay within so few seconds of a CPU. The same
+code is meant for CUDA, in bfloat16; it has not run on a GPU yet.
 """
 
 from __future__ import annotations

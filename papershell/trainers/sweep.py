@@ -30,7 +30,7 @@ class Sweep:
     solution : `kernels.PathSolution` of the whole training part.
     test_accuracy : (R,) on the test part.
     cv_accuracy : (R,) mean over the folds; None without folds.
-    best : index of the most accurate rate, by ``cv_accuracy`` if there are folds; of equals the one with the largest rate.
+    best : index of the most accurate rate, by ``cv_accuracy`` if there are folds; of equals the largest rate.
     """
 
     l2: np.ndarray

@@ -171,7 +171,11 @@ def test_an_interrupted_run_says_what_is_kept_and_that_resumes(train, cifar10_fo
     flags = [*FLAGS, "--epochs", "5000", "--data-folder", str(cifar10_folder), "--name", "mine"]
     command = [sys.executable, "-m", "papershell.orchestration.cli", "train", "torch-cifar10", *flags]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, **pipes) as victim:
+
+    def listen() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs ignore it
+
+    with subprocess.Popen(command, preexec_fn=listen, **pipes) as victim:
         for _ in range(12):
             victim.stdout.readline()
         victim.send_signal(signal.SIGINT)

@@ -41,6 +41,11 @@ GEMM_SIZE = 2048
 GPU = " on the GPU"
 GPU_GEMM_SIZE = 8192
 
+KNOWN = (
+    *("copy, L1", "copy, L2", "copy, DRAM", "triad, DRAM", "write, DRAM"),
+    *("GEMM, float64", "GEMM, float32", "GEMM, bfloat16", "GEMM, int8", "inflate", "launch"),
+)
+
 Call = Callable[[], Any]
 
 

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from papershell.benchmarks.measure import Measure, Work, against, device_of, need
+from papershell.benchmarks.case import Case, Work, against
+from papershell.benchmarks.measure import Measure, device_of, need
 from papershell.kernels import normalize
 
 REFERENCE = "X / 255.0"
@@ -66,8 +67,10 @@ def test_normalize(measure: Measure, images: np.ndarray, case: str, dtype: str, 
         pixels, out = resident(X, backend), np.ones(X.shape, dtype) if "out=" in case else None
         calls[case] = lambda: normalize(pixels, dtype=dtype, out=out, backend=backend)
     written = "float64" if case == REFERENCE else dtype
+    work = Work(X.size * (1 + np.dtype(written).itemsize), X.size, "copy, DRAM" if rows > 10_000 else None)
     measure(
-        calls, case, group=f"normalize {rows:,} images, {dtype}", error=against(X / 255.0),
-        tolerance=2 * float(np.finfo(written).eps), dtype=written, backend=backend, device=device_of(backend),
-        work=Work(X.size * (1 + np.dtype(written).itemsize), X.size, "copy, DRAM" if rows > 10_000 else None),
+        Case.among(
+            calls, case, group=f"normalize {rows:,} images, {dtype}", error=against(X / 255.0), work=work,
+            tolerance=2 * float(np.finfo(written).eps), dtype=written, backend=backend, device=device_of(backend),
+        )
     )  # fmt: skip

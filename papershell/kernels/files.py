@@ -107,7 +107,7 @@ def _descriptor(path: str | os.PathLike[str]) -> int | None:
 
 @contextmanager
 def _opened_stream(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    sys.stdout.flush()  # what was printed before comes first
+    sys.stdout.flush()  # so that earlier output comes first
     if os.fspath(path) == "-":
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
@@ -120,7 +120,7 @@ def _opened_stream(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
 
 class _Stream(io.FileIO):
-    """A device or pipe; a device may claim that it can seek and stay where it is, which confuses `zipfile`."""
+    """A device or pipe, which cannot seek: /dev/null claims that it can and stays at 0, which breaks `zipfile`."""
 
     def seekable(self) -> bool:
         return False

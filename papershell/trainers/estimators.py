@@ -33,7 +33,7 @@ from sklearn.utils.validation import (
 from papershell.kernels import PathSolution, fit_path
 from papershell.trainers.linear_model import to_sklearn
 
-GAP = 1e-3  # proven bound of (loss - optimum) / loss; a rate without a penalty has none and is held to tol alone
+GAP = 1e-3  # proven bound of (loss - optimum) / loss; without a penalty there is no such bound, only tol
 
 _SHARED_CONSTRAINTS: dict[str, Any] = {
     "penalty": [StrOptions({"l2", "l1", "elasticnet", "deprecated"}), None],
@@ -147,7 +147,7 @@ class _BatchedFit(linear_model.LogisticRegression):
         return super().predict_proba(X)
 
     def to_sklearn(self) -> Any:
-        """Return a genuine scikit-learn estimator with the same coefficients, which needs nothing of papershell."""
+        """Return a genuine scikit-learn estimator with the same coefficients; it does not import papershell."""
         check_is_fitted(self)
         coef, intercept = self.coef_, self.intercept_
         if len(self.classes_) == 2:
@@ -179,7 +179,7 @@ class LogisticRegression(_BatchedFit):
 
     Parameters are scikit-learn's, and two more: ``multi_class``, ``"multinomial"`` or ``"ovr"`` for K
     independent logistic regressions; ``backend``, a name of `kernels.available_backends` or ``"auto"``.
-    ``solver``, ``random_state``, ``n_jobs`` and ``verbose`` are taken and change nothing.
+    ``solver``, ``random_state``, ``n_jobs`` and ``verbose`` are accepted and ignored.
 
     Attributes
     ----------
@@ -191,7 +191,7 @@ class LogisticRegression(_BatchedFit):
     Raises
     ------
     ValueError
-        Another penalty than L2, sparse X, one class only, and what scikit-learn refuses.
+        Another penalty than L2, sparse X, one class only, and all that scikit-learn refuses.
     """
 
     _parameter_constraints = _SHARED_CONSTRAINTS | {
@@ -226,7 +226,7 @@ class LogisticRegression(_BatchedFit):
         return self
 
     def _warn(self) -> None:
-        """Warn of parameters that change nothing, in scikit-learn's words."""
+        """Warn of parameters that are ignored, in scikit-learn's words."""
         if self.penalty is None and self.C != 1.0:
             warnings.warn("Setting penalty=None will ignore the C and l1_ratio parameters", stacklevel=3)
         if self.l1_ratio is None:
@@ -247,8 +247,8 @@ class LogisticRegression(_BatchedFit):
                 np.concatenate([-coef, coef], axis=1),
                 np.concatenate([-intercept, intercept], axis=1),
             )
-        nothing = np.zeros(1)
-        return PathSolution(coef, intercept, nothing, nothing, nothing, nothing, "")
+        unused = np.zeros(1)
+        return PathSolution(coef, intercept, unused, unused, unused, unused, "")
 
 
 def knowing_labels(scorer: Any, classes: np.ndarray) -> Any:
@@ -282,7 +282,7 @@ class LogisticRegressionCV(_BatchedFit, linear_model.LogisticRegressionCV):
     Raises
     ------
     ValueError
-        ``l1_ratios`` with anything but zero, sparse X, and what scikit-learn refuses.
+        ``l1_ratios`` other than zero, sparse X, and all that scikit-learn refuses.
     """
 
     C_: Any  # a number or, for use_legacy_attributes, (K,)

@@ -43,8 +43,9 @@ from papershell.trainers.tracking import start_run
 if TYPE_CHECKING:
     import keras
 
-EXPERIMENT = MODEL_NAME = "keras-mnist"
+EXPERIMENT = "keras-mnist"
 MODEL_FOLDER, MODEL_STEM = "model", "keras_mnist"
+EXTRAS = {"tensorflow": "keras", "jax": "jax", "torch": "keras,torch"}  # by Keras's back end
 
 
 def load_keras(device: str = "auto") -> Any:
@@ -62,8 +63,9 @@ def load_keras(device: str = "auto") -> Any:
     backend = os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # no remarks on CPU features
     if missing := [name for name in ("keras", backend) if importlib.util.find_spec(name) is None]:
+        extra = EXTRAS.get(backend, "keras")
         raise DeviceError(
-            f"{' and '.join(missing)} not installed; pip install 'papershell[keras]' adds Keras on TensorFlow"
+            f"{' and '.join(missing)} not installed; pip install 'papershell[{extra}]' adds them"
         )
     if device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
@@ -161,7 +163,7 @@ class Training:
             "reference_fit",
         )
         facts = {
-            "model": MODEL_NAME,
+            "model": EXPERIMENT,
             "Keras back end": keras.backend.backend(),
             "data": self._data,
         }

@@ -1,6 +1,6 @@
 """A fitted linear classifier: how it predicts, and the files it is kept in.
 
-Pixels count as 0 to 1 (a byte divided by 255) in every model here; what scikit-learn loads from the .pkl
+Pixels count as 0 to 1 (a byte divided by 255) in every model here; the estimator in the .pkl
 therefore expects ``X / 255``.
 """
 
@@ -59,7 +59,7 @@ class LinearModel:
         return self.classes[(X @ (self.coef.T * PIXEL_SCALE) + self.intercept).argmax(axis=1)]
 
     def save(self, path: Path) -> None:
-        """Write the model to an .npz file, atomically; nothing in it needs unpickling."""
+        """Write the model to an .npz file, atomically; a reader unpickles no part of it."""
         with replacing(path, parents=True) as file:
             np.savez(file, **asdict(self))
 
@@ -109,7 +109,7 @@ class LinearModel:
 def to_sklearn(
     coef: np.ndarray, intercept: np.ndarray, classes: np.ndarray, *, l2: float, loss: str, n_iter: int
 ) -> Any:
-    """Return fitted coefficients as a genuine scikit-learn estimator that needs nothing of papershell.
+    """Return fitted coefficients as a genuine scikit-learn estimator, which does not import papershell.
 
     Parameters
     ----------
@@ -131,7 +131,9 @@ def to_sklearn(
     from sklearn.multiclass import OneVsRestClassifier
 
     rest = OneVsRestClassifier(LogisticRegression(C=_inverse(l2), random_state=SEED))
-    rest.fit(np.zeros((len(classes), 1)), classes)  # sets what this version of scikit-learn wants set
+    rest.fit(
+        np.zeros((len(classes), 1)), classes
+    )  # sets the attributes that this version of scikit-learn reads
     rows = zip(coef[:, None], intercept[:, None], strict=True)
     rest.estimators_ = [_sklearn_model(row, offset, np.array([0, 1]), l2, n_iter) for row, offset in rows]
     rest.n_features_in_ = coef.shape[1]

@@ -41,6 +41,7 @@ class RunRecord:
     params: Mapping[str, str] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
     files: Sequence[str] = ()
+    failure: str = ""  # why it failed, if the record knows
 
 
 class Recorder(Protocol):

@@ -14,7 +14,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from papershell.orchestration.azure import conda_file, images, pins, sizes
+from papershell.orchestration.azure import conda_file, images, pins, sizes, tables
 
 FILES = [conda_file.shipped(device) for device in ("cpu", "gpu")]
 
@@ -109,9 +109,18 @@ def test_any_text_is_an_environment_or_one_sentence(text):
             assert "\n" not in str(error)
 
 
-def test_every_size_says_where_and_when_it_was_read():
+def test_no_row_of_the_tables_is_there_twice_and_each_says_where_it_was_read():
+    for name, key, held in (
+        ("vm_sizes", "name", sizes.SIZES), ("base_images", "name", images.IMAGES), ("pins", None, pins.RULES)
+    ):  # fmt: skip
+        rows = tables.read_table(name)
+        assert len(rows) == len(held) == len({row[key] if key else tuple(row.values()) for row in rows})
+        assert all(row.get("source") or row.get("why") for row in rows)
+
+
+def test_every_size_says_when_it_was_read():
     for key, size in sizes.SIZES.items():
-        assert key == size.name.upper() and size.source and date(2026, 1, 1) <= size.read_on
+        assert key == size.name.upper() and date(2026, 1, 1) <= size.read_on
         assert (size.gpus > 0) == (size.compute_capability is not None)
         assert not size.successor or sizes.find(size.successor), size
         if size.successor:

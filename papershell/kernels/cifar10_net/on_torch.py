@@ -2,7 +2,7 @@
 
 Every operation of a step is one `torch.func.vmap` over the networks, so that 64 of them launch as many
 kernels as one. At batch 4 a CUDA device waits for those launches: a graph holds `GRAPH_STEPS` steps and is
-launched once. bfloat16 and channels-last would change the numbers and gain nothing at such sizes.
+launched once. bfloat16 and channels-last would change the numbers and save no time at such sizes.
 """
 
 from __future__ import annotations

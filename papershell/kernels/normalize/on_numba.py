@@ -30,7 +30,7 @@ from papershell.kernels.normalize.contract import (
 )
 from papershell.kernels.threads import on_all_cores
 
-_COMPUTABLE = "?bBhHiIlLqQfd"  # NumPy's codes of what Numba computes with on a CPU
+_COMPUTABLE = "?bBhHiIlLqQfd"  # NumPy's codes of the types that Numba computes with on a CPU
 _SHARED_PIXELS = 1 << 22  # one core takes about 0.3 ms for so many, a few times as long as starting a thread
 
 
@@ -88,7 +88,7 @@ def compute(pixels: np.ndarray, scale: float, mean: float, std: float, out: np.n
     out : (pixels,) float32 or float64.
     """
     for index in range(out.size):
-        out[index] = pixels[index]  # rounds to the type of out, where Numba would widen; LLVM drops the store
+        out[index] = pixels[index]  # rounds to the type of out; Numba would widen. LLVM drops the store
         out[index] = (out[index] * scale - mean) / std
 
 

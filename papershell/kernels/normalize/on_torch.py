@@ -1,4 +1,4 @@
-"""Normalization with PyTorch, on the device where the images lie."""
+"""Normalization with PyTorch, on the device of the images."""
 
 from __future__ import annotations
 

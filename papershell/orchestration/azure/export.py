@@ -16,7 +16,7 @@ from papershell.orchestration.errors import OrchestrationError
 
 _SCHEMAS = "https://azuremlschemas.azureedge.net/latest"
 _INPUT = "data"
-_MARKER = ".papershell-export"  # in a folder that an export made
+_MARKER = ".papershell-export"  # tells a folder of an export from any other
 _MODES = {"download": "download", "mount": "ro_mount"}
 _CONDA_ENVIRONMENT = """COPY conda.yml /tmp/conda.yml
 RUN conda env create -p /azureml-envs/job -f /tmp/conda.yml && conda clean -afy
@@ -48,7 +48,7 @@ def export(job: TrainJob, target: Path, *, source: Snapshot | None = None) -> li
     conda = Path(job.environment)
     if not conda.is_file():
         raise OrchestrationError(f"there is no environment file {conda}; name one with --environment")
-    folder, stem = target.resolve().parent, target.stem
+    folder, stem = target.parent, target.stem
     image, code = folder / f"{stem}.image", folder / f"{stem}.code"
     documents = {
         target: _command_job(job, stem),

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import sys
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from papershell.orchestration.azure.run_handle import RunHandle
 
 
 class Auth(StrEnum):
@@ -24,7 +27,21 @@ Workspace = Annotated[
 SignIn = Annotated[Auth, typer.Option("--auth", help="How to sign in to Azure.")]
 
 
-def pass_on(chunk: bytes) -> None:
-    """Write a part of a log to stdout as it is: a log need not be text."""
-    sys.stdout.buffer.write(chunk)
-    sys.stdout.flush()
+def show_log(run: RunHandle, workspace: str) -> str:
+    """Show a run's log until the run ends, as it is: a log need not be text. Return the final state.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        After Ctrl-C; it says that the run goes on, and how to end it.
+    """
+
+    def write(chunk: bytes) -> None:
+        sys.stdout.buffer.write(chunk)
+        sys.stdout.flush()
+
+    try:
+        return run.follow(write)
+    except KeyboardInterrupt as stop:
+        cancel = f"papershell runs cancel {run.id} --workspace {workspace}"
+        raise KeyboardInterrupt(f"run {run.id} goes on; `{cancel}` ends it") from stop

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from papershell.orchestration.commands.options import Auth, SignIn, Workspace, pass_on
+from papershell.orchestration.commands.options import Auth, SignIn, Workspace, show_log
 
 if TYPE_CHECKING:
     from papershell.orchestration.azure.job import TrainJob
@@ -158,11 +158,7 @@ def _stops(found: list[Finding], *, here: bool) -> bool:
 
 def _wait(handle: RunHandle, workspace: str) -> None:
     """Show the log until the run ends, then its results."""
-    try:
-        state = handle.follow(pass_on)
-    except KeyboardInterrupt as stop:
-        cancel = f"papershell runs cancel {handle.id} --workspace {workspace}"
-        raise KeyboardInterrupt(f"run {handle.id} goes on; `{cancel}` ends it") from stop
+    state = show_log(handle, workspace)
     print(f"{state}: {json.dumps(handle.metrics())}")
     for name in handle.files():
         print(f"  {name}")

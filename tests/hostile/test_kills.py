@@ -1,4 +1,4 @@
-"""Commands and the service, killed at random moments: what is there afterwards is whole, and the next command works."""
+"""Commands and the service, killed at random moments: every file is whole afterwards, and the next command works."""
 
 from __future__ import annotations
 

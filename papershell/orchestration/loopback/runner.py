@@ -48,7 +48,7 @@ class Runner:
         self._closing = False
 
     def recover(self) -> None:
-        """Mark as failed what was under way when the service was killed; the supervisors ended with it."""
+        """Mark the runs as failed that were under way when the service was killed: they ended with it."""
         store = self._state.store
         for submission in store.all("submission"):
             run_id = submission["runId"]
@@ -84,7 +84,7 @@ class Runner:
         self._pool.shutdown(wait=True)
 
     def _carry_out(self, run_id: str) -> None:
-        """Bring one run to a final state, whatever happens on the way."""
+        """Bring one run to a final state, also after an error."""
         store = self._state.store
         try:
             state, message = self._attempt(run_id)
@@ -130,7 +130,7 @@ class Runner:
     def _watch(
         self, stop: threading.Event, nodes: Sequence[subprocess.Popen[bytes]], limit_s: float
     ) -> tuple[str, str | None] | None:
-        """Wait until all nodes have ended or one has failed; return what else ended the run."""
+        """Wait until all nodes have ended or one has failed; return state and reason if a stop came first."""
         deadline = time.monotonic() + limit_s
         while any(node.poll() is None for node in nodes) and not any(node.poll() for node in nodes):
             if stop.wait(_POLL_S):

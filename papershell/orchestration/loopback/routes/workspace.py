@@ -1,4 +1,4 @@
-"""The workspace itself, where its services are, and whether the service lives."""
+"""The workspace itself, the addresses of its services, and whether the service lives."""
 
 from __future__ import annotations
 

@@ -22,8 +22,8 @@ def reader(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder, and the settings of somebody who has just installed papershell."""
     monkeypatch.setenv("PATH", os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
-    for name in ("cache", "workspace"):
-        monkeypatch.setenv(f"PAPERSHELL_{name.upper()}", str(project / name))
+    for name in ("CACHE", "WORKSPACE"):  # which lie in the user's own folders otherwise
+        monkeypatch.setenv(f"PAPERSHELL_{name}", str(project / f".{name}"))
     return project
 
 

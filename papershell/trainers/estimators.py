@@ -326,17 +326,14 @@ class LogisticRegressionCV(_BatchedFit, linear_model.LogisticRegressionCV):
         )
         y = self.classes_[labels]
         splits = list(check_cv(self.cv, y, classifier=True).split(X, y, **routed["splitter"]))
-        masks = np.zeros((len(splits), len(y)))
-        for mask, (train, _) in zip(masks, splits, strict=True):
-            mask[train] = 1.0
-        solution = self._solve(X, labels, 1.0 / self.Cs_, weight, folds=masks)
-        scores = np.array(
-            [
-                self._scores(solution, f, X[test], y[test], _check_method_params(X, routed["scorer"], test))
-                for f, (_, test) in enumerate(splits)
-            ]
-        )
-        self._choose(X, labels, weight, solution, scores)
+        rows = np.arange(len(y))  # a splitter may name a row twice, or give a mask
+        folds = [np.bincount(rows[train], minlength=len(y)) for train, _ in splits]
+        solution = self._solve(X, labels, 1.0 / self.Cs_, weight, folds=np.array(folds, np.float64))
+        options = [_check_method_params(X, routed["scorer"], test) for _, test in splits]
+        scores = [
+            self._scores(solution, f, X[test], y[test], options[f]) for f, (_, test) in enumerate(splits)
+        ]
+        self._choose(X, labels, weight, solution, np.array(scores))
         return self
 
     def _routed(self, sample_weight: Any, params: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -222,6 +222,7 @@ def test_export(run, tmp_path):
         (("submit", "logreg", "--data", "digits"), "there is no config.json; download it"),
         (("submit", "logreg", "--data", "digits", "--cluster", "x" * 17), "must be 2 to 16 letters"),
         (("submit", "logreg", "--data", "digits", "--experiment", "x" * 256), "must be 1 to 255 letters"),
+        (("cluster", "create", "c", *LOOPBACK), "cluster 'c' must be 2 to 16 letters"),
         (("runs", "log", "nothing"), "could not find run nothing: there is no run 'nothing'"),
         (("workspace", "serve", "--root", "w", "--fault", "slow"), "fault 'slow' is not KIND"),
     ],

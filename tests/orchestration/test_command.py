@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -15,6 +14,7 @@ import pytest
 
 import papershell
 from papershell.orchestration.cli import extra_with
+from papershell.orchestration.table import size_text
 
 MAIN = "from papershell.orchestration.cli import main\n"
 
@@ -109,6 +109,15 @@ def test_what_asks_no_network_downloads_nothing(how, data, project, tmp_path):
     assert not Path("nowhere").exists()
 
 
+@pytest.mark.parametrize(
+    ("size_bytes", "text"),
+    [(0, "0 bytes"), (999, "999 bytes"), (1000, "1.0 kB"), (47_012, "47.0 kB"), (11_594_722, "11.6 MB"),
+     (3e11, "300.0 GB")],
+)  # fmt: skip
+def test_sizes_are_shown_in_fitting_units(size_bytes, text):
+    assert size_text(size_bytes) == text
+
+
 def test_ctrl_c_is_one_line_and_130(project):
     pytest.importorskip("azureml")
     os.mkfifo("job.json")
@@ -161,10 +170,3 @@ def test_ctrl_c_after_submit_wait_names_the_run_that_goes_on(project, tmp_path_f
         assert find_run(workspace, run_id).status() not in ("Completed", "Failed", "Canceled")
         assert run(*cancel.split()[1:])[:2] == (0, "Canceled\n")
         first.cancel()
-
-
-def test_a_job_in_json_is_what_the_dry_run_prints(project):
-    pytest.importorskip("azureml")
-    done = command("submit", "logreg", "--data", "digits", "--dry-run", "--nodes", "2")
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["job"]["nodes"] == 2

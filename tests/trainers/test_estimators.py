@@ -162,6 +162,19 @@ def test_a_fold_without_a_class_is_solved():
     assert np.isfinite(model.coefs_paths_).all() and model.predict(X).shape == (40,)
 
 
+def test_a_fold_may_name_rows_twice_or_be_a_mask(iris):
+    X, y = iris
+    train, test = np.r_[np.arange(0, 150, 2), np.arange(0, 150, 6)], np.arange(1, 150, 2)
+    options = {"tol": TIGHT, "max_iter": 1000}
+    model = LogisticRegressionCV(Cs=[0.1], cv=[(train, test)], **options).fit(X, y)
+    alone = LogisticRegression(C=0.1, **options).fit(X[train], y[train])
+    np.testing.assert_allclose(model.coefs_paths_[0, 0, 0, :, :-1], alone.coef_, **CLOSE)
+    mask = np.isin(np.arange(150), train)
+    masked = LogisticRegressionCV(Cs=[0.1], cv=[(mask, ~mask)], **options).fit(X, y)
+    alone = LogisticRegression(C=0.1, **options).fit(X[mask], y[mask])
+    np.testing.assert_allclose(masked.coefs_paths_[0, 0, 0, :, :-1], alone.coef_, **CLOSE)
+
+
 @pytest.mark.filterwarnings("ignore:'penalty' was deprecated")
 @pytest.mark.parametrize(
     ("estimator", "message"),

@@ -34,5 +34,6 @@ def normalize(
     with pixels.device:
         if out is None:
             out = cupy.empty(pixels.shape, name)
-        check_out(out, cupy.ndarray, pixels.shape, name)
+        else:
+            check_out(out, cupy.ndarray, pixels.shape, name)
         return _normalize(pixels, *(cupy.asarray(value) for value in given), out)

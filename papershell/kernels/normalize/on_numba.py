@@ -47,7 +47,8 @@ def normalize(
     given = constants(scale, mean, std, name, images.shape)
     if out is None:
         out = np.empty(images.shape, name)
-    check_out(out, np.ndarray, images.shape, name)
+    else:
+        check_out(out, np.ndarray, images.shape, name)
     kernel = _kernel(images, given, out)
     if kernel is None:
         return reference.normalize(images, scale=scale, mean=mean, std=std, dtype=name, out=out)

@@ -197,8 +197,8 @@ class TrainJob:
         return json.dumps(asdict(self), indent=2)
 
     @classmethod
-    def from_json(cls, text: str) -> TrainJob:
-        """Read a job.
+    def from_json(cls, text: str | bytes) -> TrainJob:
+        """Read a job; bytes are UTF-8.
 
         Raises
         ------
@@ -207,7 +207,7 @@ class TrainJob:
         """
         try:
             document = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise JobError(f"the job is not JSON: {error}") from error
         document = _known(cls, document, "job")
         document["arguments"] = tuple(map(str, document.get("arguments", ())))

@@ -18,6 +18,7 @@ import pytest
 from papershell.benchmarks.case import Case, Work, against
 from papershell.benchmarks.measure import Measure, device_of, need
 from papershell.kernels import normalize
+from papershell.kernels.backends import torch_has_cuda
 
 REFERENCE = "X / 255.0"
 BACKENDS = ("numpy", "numba", "torch", "cupy", "numba-cuda")
@@ -25,7 +26,7 @@ PEERS = ("X.astype / 255", "ToTensor, as in torchvision")
 
 
 def torchvision_style(X: np.ndarray, dtype: str) -> Callable[[], Any]:
-    """What torchvision's ToTensor does to an image, for all of them at once."""
+    """The formula of torchvision's ToTensor, for all images at once."""
     import torch
 
     tensor = torch.from_numpy(X)
@@ -33,7 +34,7 @@ def torchvision_style(X: np.ndarray, dtype: str) -> Callable[[], Any]:
 
 
 def resident(X: np.ndarray, backend: str) -> Any:
-    """The pixels where the back end wants them."""
+    """The pixels in the memory of the back end's device."""
     if backend == "cupy":
         import cupy
 
@@ -45,7 +46,7 @@ def resident(X: np.ndarray, backend: str) -> Any:
     if backend == "torch":
         import torch
 
-        return torch.from_numpy(X).to("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.from_numpy(X).to("cuda" if torch_has_cuda() else "cpu")
     return X
 
 

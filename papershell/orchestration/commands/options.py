@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -25,6 +25,13 @@ Workspace = Annotated[
     str, typer.Option(help="config.json of a workspace, or loopback for the one on this machine.")
 ]
 SignIn = Annotated[Auth, typer.Option("--auth", help="How to sign in to Azure.")]
+
+
+def opened(workspace: str, auth: Auth) -> Any:
+    """Return the azureml-core workspace of these two options."""
+    from papershell.orchestration.workspaces import open_workspace
+
+    return open_workspace(workspace, auth=auth.value)
 
 
 def show_log(run: RunHandle, workspace: str) -> str:

@@ -25,7 +25,8 @@ def tracked() -> list[Path]:
     done = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
     if done.returncode == 0 and done.stdout:
         return [ROOT / name for name in done.stdout.split("\0") if name]
-    return [path for path in ROOT.rglob("*") if ".venv" not in path.parts]
+    made = re.compile(r"\..*|__pycache__|.*\.egg-info")  # environments and caches
+    return [path for path in ROOT.rglob("*") if not any(map(made.fullmatch, path.relative_to(ROOT).parts))]
 
 
 def test_the_links_at_the_top_point_into_the_package() -> None:

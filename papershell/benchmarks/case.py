@@ -18,7 +18,7 @@ Call = Callable[[], Any]
 
 @dataclass(frozen=True)
 class Work:
-    """What one call needs to do, and the ceiling of `papershell.benchmarks.ceilings` that bounds it.
+    """The least that one call has to do, and the ceiling of `papershell.benchmarks.ceilings` that bounds it.
 
     Attributes
     ----------

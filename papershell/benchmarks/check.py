@@ -152,7 +152,7 @@ def measure_like(run: Run, keys: Collection[str]) -> Run:
 
 
 def agreed(first: Verdict, second: Verdict | None) -> Verdict:
-    """Return what two measurements of one benchmark say together: the smaller change, the joint probability.
+    """Return the verdict of two measurements of one benchmark: the smaller change, the joint probability.
 
     The second ran without its reference as a case, so it has no control; the first one's holds for it too.
     """

@@ -10,7 +10,7 @@ from papershell.benchmarks.records import Run, benchmarks_of
 
 @dataclass(frozen=True)
 class Change:
-    """A benchmark of both runs: what each recorded, and by how much it is slower against its reference.
+    """A benchmark of both runs: the two records, and by how much it became slower against its reference.
 
     ``slower`` is a share: 0.1 is ten percent slower, -0.1 faster.
     """
@@ -23,7 +23,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two runs: what changed, and the keys that only one of them has."""
+    """Two runs: the changes, and the keys that only one of them has."""
 
     changes: list[Change]
     vanished: list[str]

@@ -27,7 +27,7 @@ from papershell.benchmarks.ratios import ratio_of
 from papershell.kernels import backends
 
 ROUND_S = 2e-3  # shorter calls are repeated within a round, so that the clock's own cost is lost in it
-LEAST_CALL_S = 1e-7  # a clock may see nothing of a single shorter call
+LEAST_CALL_S = 1e-7  # a single shorter call may take no time by the clock
 LEAST_ROUNDS, MOST_ROUNDS = 3, 99
 
 
@@ -61,7 +61,7 @@ class Latest:
 
 
 class Measure:
-    """What the fixture ``measure`` is: call it with a `Case`.
+    """The fixture ``measure``; call it with a `Case`.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ class Measure:
             The result is wrong, before or after; then no time is recorded.
         """
         if self.device not in ("any", case.device):
-            pytest.skip(f"runs on {case.device}, asked for is {self.device}")
+            pytest.skip(f"runs on {case.device}; the run is for {self.device}")
         begun = time.perf_counter()
         result = case.call()
         first_call_s = time.perf_counter() - begun  # of a device: until the host goes on
@@ -105,7 +105,7 @@ class Measure:
         return Limit(name, make(name), found["value"]) if found else None
 
     def _time(self, case: Case, clock: HostClock | CudaClock, limit: Limit | None) -> Rounds:
-        """Time the case and what it is compared with in turn; once, if the case takes longer than the budget."""
+        """Time case, reference and limit in turn; once, if the case takes longer than the budget."""
         latest = Latest(case.call)
         calls: dict[str, Call] = {"reference": case.reference.call, "case": case.call}
         if case.reference.seconds is not None:
@@ -175,6 +175,6 @@ def need(backend: str) -> None:
 
 
 def device_of(backend: str) -> str:
-    """Return where a back end computes here: ``cpu`` or ``cuda``."""
+    """Return the device that a back end computes on here: ``cpu`` or ``cuda``."""
     on_gpu = backend in ("cupy", "numba-cuda") or (backend == "torch" and backends.torch_has_cuda())
     return "cuda" if on_gpu else "cpu"

@@ -95,7 +95,7 @@ def is_installed(peer: str) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """What a peer took and reached: seconds of one call, coefficients, the objective in float64."""
+    """A peer's answer: seconds of one call, coefficients, the objective in float64."""
 
     seconds: float
     coef: np.ndarray
@@ -105,13 +105,13 @@ class Answer:
 
 @cache
 def answer(peer: str, problem: Problem, l2: float) -> Answer:
-    """Run a peer once, after a small fit that loads its library, and judge what it returns."""
+    """Run a peer once, after a small fit that loads its library, and judge its answer."""
     load(peer)
     return timed_answer(partial(SOLVERS[peer], problem, l2), problem, l2)
 
 
 def timed_answer(call: Callable[[], Coefficients], problem: Problem, l2: float) -> Answer:
-    """Run a solver once and judge what it returns."""
+    """Run a solver once and judge its answer."""
     begun = time.perf_counter()
     coef, intercept = call()
     seconds = time.perf_counter() - begun

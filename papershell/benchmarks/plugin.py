@@ -1,6 +1,6 @@
 """The pytest plugin: the fixture ``measure``, for our suites and for anybody's tests.
 
-pytest loads it wherever papershell is installed (entry point ``pytest11``); it imports nothing heavy until a test
+pytest loads it if papershell is installed (entry point ``pytest11``); heavy imports wait until a test
 asks for ``measure``. ``papershell bench run`` starts pytest with it and keeps a record.
 """
 
@@ -29,18 +29,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         choices=("any", "cpu", "cuda"),
         help="only the cases on this device",
     )
-    group.addoption(
-        "--measure-record", type=Path, help="file that holds what was measured so far, at any time"
-    )
+    group.addoption("--measure-record", type=Path, help="file for the results; it is kept up to date")
     group.addoption(
         "--measure-outside", action="store_true", help="the tests are not papershell's own suites"
     )
 
 
 class MeasureSession:
-    """What a run knows beside pytest: its machine, measured once, and the file that it keeps up to date.
+    """A run: its machine, measured once, and the file that it keeps up to date.
 
-    Each file of suites is a process of its own; a later process goes on with what the record holds.
+    Each file of suites is a process of its own; a later process continues the record.
     """
 
     def __init__(self, config: pytest.Config):
@@ -81,7 +79,7 @@ class MeasureSession:
         return self.config.hook.pytest_benchmark_generate_commit_info(config=self.config)
 
     def save(self) -> None:
-        """Write what was measured so far, so that a run that is stopped keeps it."""
+        """Write all results so far, so that a run that is stopped keeps them."""
         from papershell.benchmarks import records
 
         measured = [stats for stats in self.config._benchmarksession.benchmarks if stats]  # type: ignore[attr-defined]

@@ -80,7 +80,7 @@ def read_cifar10_images() -> Dataset:
 
 
 def _folder(name: str) -> Path:
-    """A data set's own folder, or else the whole data folder: nothing is downloaded while benchmarks run."""
+    """A data set's own folder, or else the whole data folder; a benchmark downloads no data."""
     own = data_folder() / name
     return own if own.is_dir() else data_folder()
 

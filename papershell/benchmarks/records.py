@@ -81,7 +81,7 @@ def read_run(path: Path) -> Run:
 
 
 def write_run(path: Path, run: Run) -> None:
-    """Write a run whole or not at all; what pytest-benchmark reads stays readable."""
+    """Write a run whole or not at all; pytest-benchmark can read it."""
     data = _encode(run)
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as file:
@@ -217,7 +217,7 @@ def _details(value: Any) -> bool:
 
 
 def _name(value: Any) -> bool:
-    """Letters and digits, for it becomes part of a file's name."""
+    """Letters and digits: it becomes part of a file's name."""
     return isinstance(value, str) and re.fullmatch(r"[0-9A-Za-z]+", value) is not None
 
 

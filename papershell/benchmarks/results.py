@@ -19,10 +19,10 @@ FOLDER = Path(__file__).parent / "results"
 HEAD = """# Recorded results
 
 Written by `python -m papershell.benchmarks.results` from the files beside it, which `papershell bench run` measured.
-Each case ran in interleaved rounds with the first of its group, the reference, also the reference itself:
-what its ratio differs from 1 is noise. In brackets the interval that holds the ratio with 95 %. The limit
-is the best that was seen of it, when the run started or in the rounds of the case; a copy has another mix
-of reads and writes than most kernels, so that these may surpass it. The error is the largest against
+Each case ran in interleaved rounds with its reference, the first of its group; the reference ran with itself too,
+and the difference of that ratio from 1 is noise. In brackets the interval that holds the ratio with 95 %. The limit
+is the best rate seen, when the run started or in the rounds of the case; a copy has another mix of reads and writes
+than most kernels, so that these may surpass it. The error is the largest against
 float64, relative to the largest value. Of a solver it is the gap, (objective - optimum) / optimum, with the
 objective in float64; then passes over the features are shown, and the gap of the peer that it is compared with,
 its reference. A peer that takes longer than the budget of a case ran once.
@@ -80,7 +80,7 @@ def _row(benchmark: dict[str, Any]) -> list[str]:
 
 
 def _peer(facts: dict[str, Any]) -> str:
-    """What the reference of a solver took and reached; other cases have theirs in a row of its own."""
+    """Seconds and gap of a solver's reference; the references of other cases have a row of their own."""
     if facts.get("reference_gap") is None:
         return ""
     return f" of {facts['reference']}: {seconds(facts['reference_s'])}, gap {facts['reference_gap']:.0e}"
@@ -132,7 +132,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="a file of papershell bench run")
     parser.add_argument(
-        "--rows", nargs="*", metavar="WORD", help="print comparisons in Markdown; write nothing"
+        "--rows", nargs="*", metavar="WORD", help="print comparisons in Markdown, without writing a file"
     )
     chosen = parser.parse_args(arguments)
     if chosen.rows is not None:

@@ -1,4 +1,4 @@
-"""Starts suites, each file in a process of its own, and returns what they measured.
+"""Starts suites, each file in a process of its own, and returns their run.
 
 So frameworks share no process: TensorFlow and PyTorch do not get on in one, and no suite depends on the
 suites that ran before it.
@@ -44,7 +44,7 @@ class Process:
 
     @property
     def options(self) -> list[str]:
-        """What tells pytest where they are."""
+        """Arguments that tell pytest where they are."""
         outside = ["--measure-outside"] if self.root != FOLDER else []
         return ["-c", str(FOLDER / "pytest.ini"), f"--rootdir={self.root}", *outside, *self.targets]
 
@@ -71,7 +71,7 @@ def run_suites(
     budget_s : seconds that each benchmark is measured; below `FULL_S` the slow ones are left out.
     device : ``cuda`` for the cases on a GPU only, ``cpu`` for all others, ``any``.
     environment : variables to set.
-    quiet : print only what fails.
+    quiet : print the failures only.
 
     Raises
     ------
@@ -99,10 +99,10 @@ def run_suites(
 def _endings(
     processes: Iterable[Process], options: Sequence[str], environment: Mapping[str, str], quiet: bool
 ) -> Iterable[tuple[int, str]]:
-    """Start one process after another; yield each one's exit code and, if ``quiet``, what it printed."""
+    """Start one process after another; yield each one's exit code and, if ``quiet``, its output."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     for process in processes:
-        # -P: without it the current folder, whatever lies there, would come first on the path
+        # -P: without it the modules in the current folder would hide installed ones
         done = subprocess.run(
             [sys.executable, "-P", "-m", "pytest", *options, *process.options],
             env={**inherited, **environment},
@@ -118,14 +118,12 @@ def _read(output: Path, endings: Sequence[tuple[int, str]]) -> Run:
     kept = read_run(output) if output.exists() else None
     for code, printed in endings:
         if code not in (0, NO_TESTS):
-            where = f"; what was measured is in {output}" if kept else ""
+            where = f"; the results so far are in {output}" if kept else ""
             raise BenchmarkFailure(
                 f"{ENDINGS.get(code, f'pytest ended with {code}')}{where}\n{printed}".rstrip()
             )
     if kept is None:
-        raise BenchmarkFailure(
-            "nothing was measured: no benchmark has such a name, or all of them were skipped"
-        )
+        raise BenchmarkFailure("no result: no benchmark has such a name, or all of them were skipped")
     return kept
 
 
@@ -149,7 +147,7 @@ def by_file(keys: Iterable[str]) -> Iterable[Process]:
     """Yield a process for the benchmarks of ``keys`` in each file."""
     for file, group in groupby(sorted(keys), lambda key: key.split("::")[0]):
         root = Path.cwd() if file.startswith(OUTSIDE) else FOLDER
-        # joined as text: a path would tidy up what stands between the brackets
+        # joined as text: a path would tidy up the text between the brackets
         yield Process(root, [f"{root}/{key.removeprefix(OUTSIDE)}" for key in group])
 
 

@@ -99,7 +99,7 @@ def _gap_reaching(problem: Problem, l2: float, distance: float) -> float:
 
 
 def proven(gap: float, peer: str, problem: Problem, l2: float, budget_s: float) -> Case:
-    """Return the case of `fit_path` to a proven gap, beside a peer at whatever it reaches."""
+    """Return the case of `fit_path` to a proven gap, beside a peer at its own stopping rule."""
     need(peer)
     distance = peers.answer(peer, problem, l2).objective / optima(problem, (l2,))[0] - 1
     fit = Fit(problem, (l2,), {"gap": gap})

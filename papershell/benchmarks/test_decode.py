@@ -27,7 +27,7 @@ HEADER_BYTES = 16
 
 
 def isal(path: Path) -> np.ndarray:
-    """The bare library: bytes of the whole file, nothing checked but the checksum."""
+    """The bare library: bytes of the whole file, no check but the checksum."""
     from isal import isal_zlib
 
     return _pixels(isal_zlib.decompress(path.read_bytes(), 31))
@@ -83,7 +83,7 @@ def test_decode_and_normalize(measure: Measure, images_path: Path, images: np.nd
 
 @cache
 def wide_file(dtype: str) -> tuple[bytes, np.ndarray]:
-    """An uncompressed IDX file of 32 MiB, and what it holds."""
+    """An uncompressed IDX file of 32 MiB, and its values."""
     code = {"int16": 11, "int32": 12, "float64": 14}[dtype]
     values = np.random.default_rng(0).integers(-1000, 1000, (32 << 20) // np.dtype(dtype).itemsize)
     big = values.astype(np.dtype(dtype).newbyteorder(">"))

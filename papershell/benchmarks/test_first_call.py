@@ -1,4 +1,4 @@
-"""What a process pays before the first result: imports, compilation, loading compiled code."""
+"""The cost of a process before its first result: imports, compilation, loading compiled code."""
 
 from __future__ import annotations
 

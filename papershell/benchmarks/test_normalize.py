@@ -25,7 +25,7 @@ PEERS = ("X.astype / 255", "ToTensor, as in torchvision")
 
 
 def torchvision_style(X: np.ndarray, dtype: str) -> Callable[[], Any]:
-    """What torchvision's ToTensor does to an image, for all of them at once."""
+    """The formula of torchvision's ToTensor, for all images at once."""
     import torch
 
     tensor = torch.from_numpy(X)
@@ -33,7 +33,7 @@ def torchvision_style(X: np.ndarray, dtype: str) -> Callable[[], Any]:
 
 
 def resident(X: np.ndarray, backend: str) -> Any:
-    """The pixels where the back end wants them."""
+    """The pixels in the memory of the back end's device."""
     if backend == "cupy":
         import cupy
 

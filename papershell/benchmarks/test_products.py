@@ -103,7 +103,7 @@ def test_residual(measure: Measure, images: np.ndarray, labels: np.ndarray, case
     arguments = (bias, slice(None), (rates, CLASSES), fold)
 
     def in_place() -> np.ndarray:
-        np.copyto(buffer, Z)  # part of what is timed: the kernel overwrites its input
+        np.copyto(buffer, Z)  # part of the timed call: the kernel overwrites its input
         return fused.residual(buffer, *arguments)[1]
 
     calls = {"NumPy formulas": lambda: plain.residual(Z, *arguments)[1], "numba, fused": in_place}

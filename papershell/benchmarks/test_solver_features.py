@@ -14,7 +14,7 @@ from papershell.benchmarks.problems import Problem
 from papershell.trainers.datasets import DataError
 
 RATES = tuple(np.logspace(-1, 4, 16))
-SMOKE_SHARE = 0.02
+SMOKE_SHARE = 0.005
 FAR, NEAR = "far classes", "near classes"  # 100 classes that separate, and that overlap
 MAKERS: dict[str, Callable[[float], Problem]] = {
     FAR: lambda share: problems.class_centres(50_000, 768, 100, 1.0, FAR, share),

@@ -18,7 +18,7 @@ from papershell.benchmarks.problems import Problem
 
 RATES = tuple(np.logspace(-1, 4, 16))
 FEW_ROWS, FOLD_ROWS = 10_000, 1_000
-SMOKE_SHARE = 0.02
+SMOKE_SHARE = 0.01
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ Peer = tuple[str, Solver, Answer]
 
 @cache
 def candidates(name: str, library: str) -> list[Peer]:
-    """Every solver of a library at every tolerance: its name, its call, and what it took and reached."""
+    """Every solver of a library at every tolerance: its name, its call and its answer."""
     problem = problems.small(name)
     found: list[Peer] = []
     for solver in SOLVERS[library]:

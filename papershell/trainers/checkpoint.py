@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from papershell.kernels.files import replacing
+from papershell.trainers.npz import read_npz
 
 STATE_VERSION = 1
 
@@ -55,8 +56,7 @@ def read_state(path: Path, settings: Mapping[str, Any]) -> dict[str, np.ndarray]
     """
     with open(path, "rb") as file:
         try:
-            with np.load(file, allow_pickle=False) as stored:
-                arrays = {name: stored[name] for name in stored.files}
+            arrays = read_npz(file)
             found = json.loads(str(arrays.pop("settings")))
             found.items()
         except Exception as error:  # zipfile and NumPy raise a dozen types on damaged files

@@ -13,6 +13,7 @@ from papershell.kernels.cifar10_net import IMAGE_SHAPE
 from papershell.kernels.cifar10_net.on_torch import Net
 from papershell.kernels.files import replacing, write_json
 from papershell.trainers.cifar10_fast import FastNet
+from papershell.trainers.npz import read_npz
 from papershell.trainers.provenance import manifest
 
 MODEL_STEM = "cifar10_net"
@@ -45,8 +46,7 @@ def predict(path: Path, images: np.ndarray) -> np.ndarray:
         )
     with open(path, "rb") as file:
         try:
-            with np.load(file, allow_pickle=False) as arrays:
-                stored = {name: torch.tensor(arrays[name]) for name in arrays.files}
+            stored = {name: torch.tensor(array) for name, array in read_npz(file).items()}
             levels = stored.pop("levels").float().reshape(256).numpy()
             net = Net() if "conv1.weight" in stored else FastNet().eval()
             net.load_state_dict(stored)

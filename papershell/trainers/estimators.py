@@ -77,21 +77,19 @@ class _BatchedFit(linear_model.LogisticRegression):
                 "This solver needs samples of at least 2 classes in the data, but the data contains only one"
                 f" class: {self.classes_[0]!r}"
             )
+        return X, labels, self._weights(X, y, labels, sample_weight)
+
+    def _weights(self, X: np.ndarray, y: np.ndarray, labels: np.ndarray, sample_weight: Any) -> np.ndarray:
+        """Return the weight of each sample (N,): its own times that of its class."""
         weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True, copy=True)
         if self.class_weight is not None:
-            factors = compute_class_weight(
-                self.class_weight,
-                classes=self.classes_,
-                y=y,
-                sample_weight=sample_weight,
-            )
-            weight *= factors[labels]
+            options = {"classes": self.classes_, "y": y, "sample_weight": sample_weight}
+            weight *= compute_class_weight(self.class_weight, **options)[labels]
         with np.errstate(over="ignore"):
             if not np.isfinite(weight.sum()):
-                raise ValueError(
-                    "sample_weight sums to more than float64 holds; divide the weights by a number"
-                )
-        return X, labels, weight
+                text = "sample_weight sums to more than float64 holds; divide the weights by a number"
+                raise ValueError(text)
+        return weight
 
     def _refuse_unsupported(self) -> None:
         """Raise ValueError for a loss that `fit_path` does not minimize; warn as scikit-learn does."""

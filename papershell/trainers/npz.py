@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import math
+import os
 import zipfile
 from collections.abc import Mapping
 from typing import BinaryIO
 
 import numpy as np
 
+_NO_OBJECTS = "biufcmMSU"  # letters of numpy.dtype.kind
 
-def read_npz(file: BinaryIO, kinds: Mapping[str, str]) -> dict[str, np.ndarray]:
+
+def read_npz(file: BinaryIO, kinds: Mapping[str, str] | None = None) -> dict[str, np.ndarray]:
     """Return the arrays that `numpy.savez` wrote to ``file``.
 
-    Memory is bounded by the size of the file: compressed members, which `numpy.savez` does not write, are
-    refused, and a header must not claim more bytes than its member has. Nothing is unpickled.
+    Memory is bounded by the size of the file: compressed or overlapping members, which `numpy.savez` does not
+    write, are refused, and a header must not claim more bytes than its member has. No object is unpickled.
 
     Parameters
     ----------
-    kinds : by the name of each array that the file must hold: the letters of `numpy.dtype.kind` that it may be of.
+    kinds : by the name of each array that the file must hold, the letters of `numpy.dtype.kind` that it may be of;
+        only these arrays are returned. By default all arrays are, of any kind but objects.
 
     Raises
     ------
@@ -29,8 +33,13 @@ def read_npz(file: BinaryIO, kinds: Mapping[str, str]) -> dict[str, np.ndarray]:
     """
     with zipfile.ZipFile(file) as archive:
         members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
+        kinds = dict.fromkeys(members, _NO_OBJECTS) if kinds is None else kinds
         if missing := kinds.keys() - members.keys():
             raise ValueError(f"it has no {', '.join(sorted(missing))}")
+        if sum(member.file_size for member in members.values()) > file.seek(0, os.SEEK_END):
+            raise ValueError(
+                "its arrays claim more bytes than the file has: one is compressed or shares its bytes"
+            )
         for name in kinds:
             _check_header(archive, members[name], name, kinds[name])
         return {name: _read(archive, members[name]) for name in kinds}

@@ -105,8 +105,9 @@ def test_run_measures_real_kernels_and_appends_to_the_history(suites: Path, benc
 def test_a_failing_check_shows_the_others_and_exits_with_1(suites: Path, bench: Bench) -> None:
     (suites / "test_numbers.py").write_text(WRONG)
     code, out, err = bench("run", "--smoke", "--history", "history")
-    assert code == 1 and "no time is recorded for it; what was measured is in outputs/bench.json" in sentence(
-        err
+    assert (
+        code == 1
+        and "no time is recorded for it; the results so far are in outputs/bench.json" in sentence(err)
     )
     table = out[out.rindex("times as fast as the reference") :]
     assert "zero" in table and "three" not in table and "wrong result before timing" in out
@@ -115,7 +116,10 @@ def test_a_failing_check_shows_the_others_and_exits_with_1(suites: Path, bench: 
 
 @pytest.mark.parametrize(
     ("select", "said"),
-    [("no_such_name", "nothing was measured"), ("a b", "does not understand the selection")],
+    [
+        ("no_such_name", "no result: no benchmark has such a name"),
+        ("a b", "does not understand the selection"),
+    ],
 )
 def test_a_selection_of_nothing_is_one_sentence(suites: Path, bench: Bench, select: str, said: str) -> None:
     (suites / "test_numbers.py").write_text(WRONG)

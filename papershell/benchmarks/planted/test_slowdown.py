@@ -1,7 +1,7 @@
 """A kernel that a test slows down by a known share, to see whether `papershell bench check` finds it.
 
 ``PLANTED_SHARE`` (0.05 for five percent) makes it decode that share of the images once more. The kernel
-itself knows nothing of it. `python -m papershell.benchmarks.trials` counts what is found.
+itself is unchanged. `python -m papershell.benchmarks.trials` counts the slowdowns that are found.
 """
 
 from __future__ import annotations

@@ -40,9 +40,7 @@ def run(
         typer.Option(help="Short rounds, small problems, no slow cases: whether all works, not how fast."),
     ] = False,
     device: Annotated[Device, typer.Option(help="Only the cases on this device.")] = Device.any,
-    output: Annotated[
-        Path, typer.Option(help="File for what is measured; it is kept up to date.")
-    ] = RUN_FILE,
+    output: Annotated[Path, typer.Option(help="File for the results; it is kept up to date.")] = RUN_FILE,
     history: Annotated[Path | None, typer.Option(help="Add the run to the history in this folder.")] = None,
 ) -> None:
     """Run the suites, each case interleaved with its reference, and write pytest-benchmark's JSON."""
@@ -104,7 +102,7 @@ def report(
 def check(
     run_file: Annotated[Path, typer.Argument(metavar="RUN", help="The run to judge.")] = RUN_FILE,
     baseline: Annotated[Path, typer.Option(help="Folder of the runs before it.")] = HISTORY,
-    confirm: Annotated[bool, typer.Option(help="Measure what seems slower once more, here and now.")] = True,
+    confirm: Annotated[bool, typer.Option(help="Measure the slower ones once more, here and now.")] = True,
 ) -> None:
     """Say which benchmarks are slower than noise explains; exit with 1 if any is.
 
@@ -155,7 +153,7 @@ def print_run(run: Run) -> None:
 
 
 def _print_verdicts(verdicts: list[Verdict], runs: int) -> None:
-    """Print what changed, and how many did not."""
+    """Print the changes, and how many benchmarks did not change."""
     told = sorted((v for v in verdicts if v.state in ("slower", "faster")), key=lambda v: -v.change)
     rows = [
         (v.key, v.state, f"{100 * v.change:+.1f} %", f"{100 * v.noise:.1f} %", f"{100 * v.sure:.2f} %",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
@@ -50,5 +51,5 @@ def show_log(run: RunHandle, workspace: str) -> str:
     try:
         return run.follow(write)
     except KeyboardInterrupt as stop:
-        cancel = f"papershell runs cancel {run.id} --workspace {workspace}"
+        cancel = f"papershell runs cancel {run.id} --workspace {shlex.quote(workspace)}"
         raise KeyboardInterrupt(f"run {run.id} goes on; `{cancel}` ends it") from stop

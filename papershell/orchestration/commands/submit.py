@@ -110,7 +110,9 @@ def _describe(
     processes_per_node: Annotated[int, typer.Option(help="Processes on each node.")] = 1,
     environment: Annotated[Path | None, typer.Option(help="Conda file.")] = None,
     image: Annotated[str | None, typer.Option(help="Base image (default: by the GPU).")] = None,
-    experiment: Annotated[str | None, typer.Option(help="(default: the trainer's)")] = None,
+    experiment: Annotated[
+        str | None, typer.Option(help="Name of the experiment (default: the trainer's).")
+    ] = None,
     time_limit_min: Annotated[float | None, typer.Option(help="End the run after so many minutes.")] = None,
     job: Annotated[Path | None, typer.Option(help="Take the whole job from a JSON file.")] = None,
 ) -> BuildJob:

@@ -18,6 +18,7 @@ import pytest
 from papershell.benchmarks.case import Case, Work, against
 from papershell.benchmarks.measure import Measure, device_of, need
 from papershell.kernels import normalize
+from papershell.kernels.backends import torch_has_cuda
 
 REFERENCE = "X / 255.0"
 BACKENDS = ("numpy", "numba", "torch", "cupy", "numba-cuda")
@@ -45,7 +46,7 @@ def resident(X: np.ndarray, backend: str) -> Any:
     if backend == "torch":
         import torch
 
-        return torch.from_numpy(X).to("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.from_numpy(X).to("cuda" if torch_has_cuda() else "cpu")
     return X
 
 

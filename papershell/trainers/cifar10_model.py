@@ -1,4 +1,4 @@
-"""A trained network for CIFAR-10: the files it is kept in, and the classes that it finds."""
+"""A trained network for CIFAR-10: its files, and the classes that it predicts."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def write_model(folder: Path, net: nn.Module, levels: np.ndarray, facts: dict[st
     """Write the network three times into ``folder``, each file atomically; return the paths.
 
     ``cifar10_net.pt`` is the ``state_dict`` for PyTorch (``torch.load`` with ``weights_only=True``),
-    ``.npz`` the same arrays and what each byte of a pixel counts as, ``.json`` how it was made.
+    ``.npz`` the same arrays and the number that each byte of a pixel stands for, ``.json`` says how it was made.
     """
     weights, safe, record = (folder / f"{MODEL_STEM}.{suffix}" for suffix in ("pt", "npz", "json"))
     with replacing(weights, parents=True) as file:

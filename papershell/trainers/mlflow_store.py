@@ -180,7 +180,7 @@ def _explained(file: Path | None) -> Iterator[None]:
 
 
 def _close_killed(store: _Store, folder: Path) -> None:
-    """Mark the runs whose process ended without a word."""
+    """Mark the runs whose process was killed."""
     with take_down_dead(folder / SIGNS) as signs:
         for sign in signs:
             experiments = [experiment.experiment_id for experiment in store.search_experiments()]

@@ -1,4 +1,4 @@
-"""The runs of this machine's record: which there were, and all that each one told."""
+"""The runs in this machine's record, with all that each one reported."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ def test_a_run_prints_logs_saves_and_registers(home, monkeypatch):
     metrics = next(found for found in list_runs() if found.experiment == "keras-mnist").metrics
     assert metrics["final test accuracy"] == pytest.approx(accuracy, abs=5e-5)
     assert {"loss", "accuracy", "final test loss"} <= set(metrics)
-    assert "keras-mnist:1" in {model.id for model in list_models()}
+    assert "keras-digits:1" in {model.id for model in list_models()}
 
 
 def test_keras_alone_reads_the_model_as_the_command_does(home):

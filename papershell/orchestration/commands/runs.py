@@ -1,4 +1,4 @@
-"""``papershell runs``: what was done and how it came out."""
+"""``papershell runs``: the runs in a record, their parameters and results."""
 
 from __future__ import annotations
 

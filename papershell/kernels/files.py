@@ -70,8 +70,11 @@ def replacing_path(path: str | os.PathLike[str], *, parents: bool = False) -> It
     """Yield a free name in the folder of ``path``; the file or folder that the block puts there replaces ``path``.
 
     For software that wants the name of a file instead of an open one, and for whole folders: a folder that
-    was at ``path`` is removed with all that it holds. Parameters and errors are those of `replacing`.
+    was at ``path`` is removed with all that it holds. Parameters and errors are those of `replacing`, but
+    a device, a pipe or ``-`` is an error too.
     """
+    if _is_stream(path):
+        raise OSError(f"{os.fspath(path)} is a device or a pipe; name a file")
     target = Path(os.path.realpath(path))
     temporary = target.with_name(f"{PARTIAL}{secrets.token_hex(8)}")
     with _folder(target.parent, path, parents):
@@ -139,7 +142,7 @@ def _new_file(temporary: Path, path: Path, private: bool) -> int:
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if private:
         old = None
-    mode = stat.S_IMODE(old.st_mode) if old else 0o600 if private else 0o666
+    mode = old.st_mode & 0o777 if old else 0o600 if private else 0o666
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     if old:
         with suppress(OSError):  # only root may give a file away

@@ -2,8 +2,8 @@
 
 They take scikit-learn's parameters and keep its attributes; predicting, probabilities and scoring are
 scikit-learn's own methods. The differences: all rates and folds of the CV are solved in one batch, bytes are
-fitted as they are, and a fit ends only if ``tol`` holds in float64 and the loss is proven to lie within `GAP` of its
-optimum, so that it is never worse than scikit-learn's at the same ``tol``.
+fitted as they are, and a fit has converged only if ``tol`` holds in float64 and the loss is proven to lie within
+`GAP` of its optimum, so that it exceeds scikit-learn's by no more.
 """
 
 from __future__ import annotations

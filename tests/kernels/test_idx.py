@@ -320,6 +320,8 @@ def test_memory_in_any_layout_is_a_source() -> None:
     spread = np.repeat(np.frombuffer(encode(array), np.uint8), 2)
     assert np.array_equal(read_idx(memoryview(spread)[::2]), array)
     assert np.array_equal(read_idx(memoryview(np.frombuffer(encode(array), np.uint32))), array)
+    with pytest.raises(IdxError, match="it is empty"):
+        read_idx(memoryview(np.zeros((0, 3), np.uint8)))
 
 
 @pytest.mark.mnist

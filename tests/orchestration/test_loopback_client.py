@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 import zipfile
 from pathlib import Path
 
@@ -204,6 +205,19 @@ def test_the_source_of_a_run_is_given_back(submit_script, tmp_path):
     with zipfile.ZipFile(run.restore_snapshot(path=str(tmp_path))) as whole:
         assert {name: whole.read(name) for name in whole.namelist()} == {"train.py": b"print('mine')"}
     run.wait_for_completion()
+
+
+def test_the_working_folders_of_ended_runs_are_removed(submit_script, root, tmp_path, run):
+    ended, under_way = (submit_script(f"import time; time.sleep({seconds})") for seconds in (0, 600))
+    ended.wait_for_completion()
+    while under_way.get_status() != "Running":
+        time.sleep(0.05)
+    code, printed, _ = run("workspace", "clean", "--root", root)
+    assert code == 0 and printed.startswith("freed ")
+    assert [path.name for path in (root / "runs").iterdir()] == [under_way.id]
+    assert "user_logs/std_log.txt" in ended.get_file_names()
+    ended.restore_snapshot(path=str(tmp_path))
+    under_way.cancel()
 
 
 def test_datastore_and_data_reference(workspace, tmp_path, root):

@@ -215,7 +215,7 @@ def loss_of(model, X, y) -> float:
 
 @pytest.mark.parametrize("C", [1e-4, 1.0, 100.0])
 @pytest.mark.parametrize("load", [load_digits, load_iris, load_breast_cancer])
-def test_the_loss_is_no_worse_than_scikit_learns_at_the_same_settings(load, C):
+def test_the_loss_exceeds_scikit_learns_by_no_more_than_is_proven(load, C):
     X, y = load(return_X_y=True)
     X = StandardScaler().fit_transform(X)
     ours = LogisticRegression(C=C, max_iter=1000).fit(X, y)

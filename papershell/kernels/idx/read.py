@@ -154,7 +154,8 @@ class _Memory(io.RawIOBase):
 
     def __init__(self, data: bytes | bytearray | memoryview) -> None:
         view = memoryview(data)
-        self._data = view.cast("B") if view.c_contiguous else memoryview(view.tobytes())
+        plain = view.nbytes and view.c_contiguous  # others cannot be cast
+        self._data = view.cast("B") if plain else memoryview(view.tobytes())
         self._at = 0
 
     def readable(self) -> bool:

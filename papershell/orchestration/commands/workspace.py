@@ -56,3 +56,19 @@ def serve(
     options = Options(slots, provision_seconds, [Fault.parse(text) for text in fault or []])
     print(f"serving {root.resolve()}; use --workspace {root / 'config.json'}; Ctrl-C ends it", flush=True)
     loopback.serve(root, port=port, options=options)
+
+
+@group.command()
+def clean(
+    root: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the workspace (default: your own loopback workspace).", show_default=False
+        ),
+    ] = None,
+) -> None:
+    """Remove the working folders of ended runs; their records, logs, outputs and models stay."""
+    from papershell.orchestration import loopback
+    from papershell.orchestration.workspaces import user_workspace_folder
+
+    print(f"freed {loopback.clean(root or user_workspace_folder()) / 1e6:.1f} MB")

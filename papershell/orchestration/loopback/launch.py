@@ -193,16 +193,30 @@ def find(root: Path | str) -> Address | None:
     if document is None or set(document) != {"url", "token", "pid"}:
         return None
     address = Address(**document)
-    request = urllib.request.Request(
-        address.url + "/loopback/health", headers={"Authorization": f"Bearer {address.token}"}
-    )
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(request, timeout=_PING_TIMEOUT_S) as response:
-            health = json.load(response)
+        health = _ask(address, "GET", "health", _PING_TIMEOUT_S)
     except (OSError, ValueError):
         return None
     return address if health.get("pid") == address.pid else None
+
+
+def _ask(address: Address, method: str, path: str, timeout_s: float | None = None) -> dict[str, Any]:
+    """Ask the service itself, not an Azure service that it stands for."""
+    request = urllib.request.Request(
+        f"{address.url}/loopback/{path}", method=method, headers={"Authorization": f"Bearer {address.token}"}
+    )
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(request, timeout=timeout_s) as response:
+        return dict(json.load(response))
+
+
+def clean(root: Path | str) -> int:
+    """Remove the working folders of the ended runs of a workspace; return the bytes freed.
+
+    Records, logs, outputs, models and snapshots stay. A service that is started for it ends soon.
+    """
+    address = start(root, arguments=("--idle-seconds", "10"))
+    return int(_ask(address, "POST", "clean")["bytes"])
 
 
 def start(root: Path | str, *, arguments: tuple[str, ...] = ()) -> Address:

@@ -7,7 +7,8 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from papershell.orchestration.loopback.store import Document
@@ -82,3 +83,13 @@ def collect(code: Path, artifacts: Path) -> None:
             place = artifacts / path.relative_to(code)
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, place)
+
+
+def remove_ended(runs: Path, under_way: Collection[str], older_than_s: float) -> int:
+    """Remove the working folders of ended runs that began ``older_than_s`` seconds ago; return the bytes freed."""
+    freed = 0
+    for folder in runs.iterdir() if runs.exists() else ():
+        if folder.name not in under_way and time.time() - folder.stat().st_mtime >= older_than_s:
+            freed += sum(path.stat().st_size for path in regular_files(folder))
+            shutil.rmtree(folder)
+    return freed

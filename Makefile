@@ -70,4 +70,4 @@ nightly-data: $(VENV)/.test  ## download the data sets of the benchmarks
 	$(BIN)/papershell data fetch cifar10
 
 clean:  ## remove all that these targets made, but for the history
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache outputs
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .benchmarks outputs

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from papershell.orchestration import loopback
 from tests.examples import Block, blocks, check
 
 ROOT = Path(__file__).parents[1]
@@ -18,13 +20,18 @@ LANGUAGES = {"console", "python", "text", "json", "yaml"}
 
 
 @pytest.fixture
-def reader(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder, and the settings of somebody who has just installed papershell."""
+def reader(project: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty folder, and the settings of somebody who has just installed papershell.
+
+    Workspaces that an example left served there end with the test.
+    """
     monkeypatch.setenv("PATH", os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
-    for name in ("cache", "workspace"):
-        monkeypatch.setenv(f"PAPERSHELL_{name.upper()}", str(project / name))
-    return project
+    for name in ("CACHE", "WORKSPACE"):  # which lie in the user's own folders otherwise
+        monkeypatch.setenv(f"PAPERSHELL_{name}", str(project / f".{name}"))
+    yield project
+    for folder in project.iterdir():
+        loopback.stop(folder)
 
 
 QUICK = [pytest.param(page, False, id=page.stem) for page in PAGES]

@@ -157,6 +157,8 @@ def test_every_documented_command_works_from_an_empty_folder(
         ("bench", "bench", "run", "--smoke"),
     ):
         asks_for(extra, programs, empty, *arguments)
+    asks_for("jax", programs, empty, "train", "keras-mnist", KERAS_BACKEND="jax")
+    asks_for("cuda", programs, empty, "sweep", "--backend", "cupy", "--out", "none")
 
     install("azure")
     assert "preflight found no errors" in papershell_(
@@ -178,11 +180,11 @@ def shares_nothing_with_hugging_face(programs: Path, folder: Path) -> None:
     assert tops - {".."} == {"papershell", information.name}  # `..` leads to the command in bin
 
 
-def asks_for(extra: str, programs: Path, folder: Path, *arguments: str) -> None:
+def asks_for(extra: str, programs: Path, folder: Path, *arguments: str, **variables: str) -> None:
     """A command whose extra is not installed says so in one sentence, and how to install it."""
     done = subprocess.run(
         [programs / "papershell", *arguments], cwd=folder, text=True, capture_output=True,
-        env={name: value for name, value in os.environ.items() if name not in NOT_OURS},
+        env={name: value for name, value in os.environ.items() if name not in NOT_OURS} | variables,
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.count("\n") == 1 and f"pip install 'papershell[{extra}]'" in done.stderr, done.stderr

@@ -1,4 +1,4 @@
-"""What this machine can do at best, measured: the limits that the kernels are compared with.
+"""The limits of this machine, measured: the best rates, with which the kernels are compared.
 
     copy, L1 / L2 / DRAM    GB/s read plus written, all cores at once, each on its own share
     triad, DRAM             a = b + s * c: GB/s of two reads and a write
@@ -8,8 +8,8 @@
     launch                  microseconds of an empty kernel on CUDA, and the wait for it
 
 Those of a CUDA device have ``on the GPU`` in their names; not yet run on a GPU.
-Of several ways and many rounds the best counts: a ceiling is what nothing here surpassed, not an average.
-Copies and fills of DRAM are the C library's on every core, which writes past the caches where that pays;
+Of several ways and many rounds the best counts: a ceiling is the highest rate seen, not an average.
+Copies and fills of DRAM are the C library's on every core, which writes past the caches if that pays;
 triad is compiled by Numba with ordinary stores, for which the hardware reads each line that it overwrites.
 
 All are measured when a run starts, and the one that bounds a case once more in its rounds: on a shared machine
@@ -40,6 +40,11 @@ DRAM_BYTES = 128 << 20  # each array; as much traffic as MNIST's normalization m
 GEMM_SIZE = 2048
 GPU = " on the GPU"
 GPU_GEMM_SIZE = 8192
+
+KNOWN = (
+    *("copy, L1", "copy, L2", "copy, DRAM", "triad, DRAM", "write, DRAM"),
+    *("GEMM, float64", "GEMM, float32", "GEMM, bfloat16", "GEMM, int8", "inflate", "launch"),
+)
 
 Call = Callable[[], Any]
 
@@ -89,14 +94,14 @@ def names() -> Iterator[str]:
 @lru_cache(maxsize=1)  # the cases of a group share one
 def make(name: str) -> Trial:
     """Return the trial of the ceiling ``name``, one of `names`, its memory touched and its code compiled."""
-    kind, _, what = name.removesuffix(GPU).partition(", ")
+    kind, _, variant = name.removesuffix(GPU).partition(", ")
     makers: dict[str, Callable[[str], Trial]] = {
-        "copy": _cached_copy if what in CACHES_BYTES else _copy, "triad": _triad, "write": _write, "GEMM": _product,
+        "copy": _cached_copy if variant in CACHES_BYTES else _copy, "triad": _triad, "write": _write, "GEMM": _product,
         "inflate": _inflate, "launch": _launch,
     }  # fmt: skip
     if name.endswith(GPU):
         makers = {"copy": _gpu_copy, "GEMM": _gpu_product}
-    trial = makers[kind](what)
+    trial = makers[kind](variant)
     for call in trial.calls:
         call()
     return trial
@@ -181,7 +186,7 @@ def _product(dtype: str) -> Trial:
 
 
 def _inflate(_: str) -> Trial:
-    """The fast libraries and Python's own, on what inflates like pictures: the embedded digits, over and over."""
+    """The fast libraries and Python's own, on data that inflates like pictures: the embedded digits, over and over."""
     from sklearn.datasets import load_digits
 
     data = np.tile(load_digits().data.astype(np.uint8).ravel(), 100).tobytes()
@@ -198,7 +203,7 @@ def _launch(_: str) -> Trial:
     if backends.is_available("cupy"):
         import cupy
 
-        kernel = cupy.RawKernel('extern "C" __global__ void nothing() {}', "nothing")
+        kernel = cupy.RawKernel('extern "C" __global__ void empty() {}', "empty")
         return Trial(
             "us", 1.0, [lambda: (kernel((1,), (1,), ()), cupy.cuda.get_current_stream().synchronize())]
         )

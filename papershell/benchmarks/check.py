@@ -1,15 +1,15 @@
 """Whether a run is slower than the runs before it, told apart from noise.
 
-Decided on the ratio to the reference in the same run, never on seconds: what slows the whole machine slows
-both. A benchmark is slower when the interval of its ratio lies wholly below the band of noise around the
+The ratio to the reference in the same run decides, never seconds: a busy machine slows both.
+A benchmark is slower if the interval of its ratio lies wholly below the band of noise around the
 median of the last runs on that machine. The band is as wide as the wider of
 
     the spread of those runs: a prediction interval of Student's t for one more of them,
         from their median absolute deviation (Rousseeuw and Croux, 1993, section 1)
     the off-versus-off control: how far this run's reference seemed to differ from itself
 
-and a second measurement of just that benchmark must say the same. With fewer than `LEAST_RUNS` runs
-before it, against the same reference, nothing is decided.
+and a second measurement of just that benchmark must say the same. A benchmark with fewer than `LEAST_RUNS`
+runs before it, against the same reference, stays undecided.
 """
 
 from __future__ import annotations
@@ -17,10 +17,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from statistics import median
 from typing import Any
 
-from papershell.benchmarks.records import Run, benchmarks_of
+from papershell.benchmarks.plugin import FULL_S
+from papershell.benchmarks.records import Run, benchmarks_of, budget_of, machine_of, moment_of, read_history
+from papershell.benchmarks.runner import measure_again
 
 LEAST_RUNS = 4
 MOST_RUNS = 10  # the latest
@@ -30,7 +33,7 @@ NORMAL_MAD = 1.4826  # standard deviations of a normal distribution in its media
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of a benchmark.
+    """How a benchmark did.
 
     Attributes
     ----------
@@ -50,18 +53,27 @@ class Verdict:
     since: tuple[str, str] = ("", "")
 
 
+def earlier_runs(folder: Path, run: Run) -> tuple[list[Run], list[str]]:
+    """Return the history of ``run``, and a sentence on each file there that holds no run.
+
+    Its history: the runs in ``folder`` of its machine, from before it, that measured each case as long as it did.
+    """
+    runs, notes = read_history(folder, machine_of(run))
+    return [r for r in runs if moment_of(r) < moment_of(run) and budget_of(r) == budget_of(run)], notes
+
+
 def judge(run: Run, history: Sequence[Run]) -> list[Verdict]:
     """Return a verdict on every benchmark of ``run`` and on those that only ``history`` (oldest first) has."""
     present, past = benchmarks_of(run), [(old, benchmarks_of(old)) for old in history]
     verdicts = []
     for key, found in present.items():
         before = [(old, kept[key]) for old, kept in past if key in kept]
-        verdicts.append(compare(key, found, run, before) if before else Verdict(key, "new"))
+        verdicts.append(judge_one(key, found, run, before) if before else Verdict(key, "new"))
     vanished = set(past[-1][1]) - set(present) if past else set()
     return verdicts + [Verdict(key, "vanished") for key in sorted(vanished)]
 
 
-def compare(
+def judge_one(
     key: str, found: dict[str, Any], run: Run, before: Sequence[tuple[Run, dict[str, Any]]]
 ) -> Verdict:
     """Return the verdict on one benchmark against its earlier runs, oldest first."""
@@ -91,7 +103,7 @@ def _reference(benchmark: dict[str, Any]) -> str | None:
 
 
 def control_noise(run: Run, group: str) -> float:
-    """Return how far the group's reference seemed to differ from itself: its interval's farther end, as a logarithm."""
+    """Return how far the group's reference differed from itself: its interval's farther end, as a logarithm."""
     for benchmark in run["benchmarks"]:
         facts = benchmark["extra_info"]
         if benchmark["group"] == group and facts.get("is_reference"):
@@ -108,12 +120,12 @@ def commits(run: Run, before: Sequence[tuple[Run, dict[str, Any]]], least: float
 def confirm(
     verdicts: Sequence[Verdict], history: Sequence[Run], measure: Callable[[Collection[str]], Run]
 ) -> list[Verdict]:
-    """Measure those said to be slower once more; what is not slower then is called ``same``.
+    """Measure the slower ones once more, and call ``same`` those that are not slower then.
 
     Parameters
     ----------
     verdicts : of `judge`.
-    history : that it was given.
+    history : the runs that `judge` was given.
     measure : runs the benchmarks of these keys anew.
     """
     accused = {verdict.key for verdict in verdicts if verdict.state == "slower"}
@@ -123,8 +135,24 @@ def confirm(
     return [agreed(v, again.get(v.key)) if v.key in accused else v for v in verdicts]
 
 
+def measure_like(run: Run, keys: Collection[str]) -> Run:
+    """Measure some of a run's benchmarks once more, each as long as it did.
+
+    Raises
+    ------
+    ValueError
+        The run was measured on another machine.
+    """
+    again = measure_again(keys, budget_s=budget_of(run) or FULL_S)
+    if machine_of(again) != machine_of(run):
+        raise ValueError(
+            f"the run is of {machine_of(run)}, this is {machine_of(again)}: check it there, or with --no-confirm"
+        )
+    return again
+
+
 def agreed(first: Verdict, second: Verdict | None) -> Verdict:
-    """Return what two measurements of one benchmark say together: the smaller change, the joint probability.
+    """Return the verdict of two measurements of one benchmark: the smaller change, the joint probability.
 
     The second ran without its reference as a case, so it has no control; the first one's holds for it too.
     """
@@ -135,7 +163,7 @@ def agreed(first: Verdict, second: Verdict | None) -> Verdict:
 
 
 def student(freedom: int) -> float:
-    """Return the quantile of Student's t that one more value stays below with `SURENESS`."""
+    """Return the quantile of Student's t: one more value stays below it with `SURENESS`."""
     from scipy.stats import t
 
     return float(t.ppf(SURENESS, freedom))

@@ -1,9 +1,9 @@
-"""What times a call: the host's clock, or CUDA events where the work happens on a device.
+"""Clocks for a call: the host's, or CUDA events if the work happens on a device.
 
-A CUDA call returns before its work is done. Synchronizing around each call would charge a kernel of
-microseconds with the wait; so a round is a row of calls between two events, and the host's share of it,
-the time until the last call returned, is kept beside it. ``cold_s`` times single calls, each after the
-device's L2 cache was overwritten. Not yet run on a GPU.
+A CUDA call returns before its work is done. Synchronizing around each call would charge a kernel of microseconds
+with the wait. So a round is a row of calls between two events; beside it is kept the host's share, the time until
+the last call returned. ``cold_s`` times single calls, each after the device's L2 cache was overwritten. Not yet run
+on a GPU.
 """
 
 from __future__ import annotations
@@ -18,6 +18,11 @@ from papershell.kernels import backends
 
 COLD_CALLS = 10
 L2_FLUSH_BYTES = 256 << 20
+
+
+def clock_of(device: str) -> HostClock | CudaClock:
+    """Return the clock for calls on ``device``, cpu or cuda."""
+    return CudaClock() if device == "cuda" else HostClock()
 
 
 class HostClock:

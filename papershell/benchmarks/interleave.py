@@ -1,12 +1,10 @@
-"""Timing that a shared, noisy machine cannot fool: rounds A B A B, medians, ratios."""
+"""Rounds A B B A: timing that a shared, noisy machine cannot fool."""
 
 from __future__ import annotations
 
 import gc
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
-from statistics import median
 from typing import Any
 
 
@@ -21,8 +19,8 @@ def timed(call: Callable[[], Any], iterations: int = 1) -> float:
 def rounds_of(timers: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
     """Ask all ``timers`` in turn, ``rounds`` times over, and return each one's seconds.
 
-    Every other round goes backwards, so that what follows upon what is nobody's advantage. Python's
-    collector is held back.
+    Every other round goes backwards, so that no call always follows the same other call. Python's collector
+    is held back.
     """
     samples: dict[str, list[float]] = {name: [] for name in timers}
     collecting = gc.isenabled()
@@ -37,11 +35,3 @@ def rounds_of(timers: Mapping[str, Callable[[], float]], rounds: int) -> dict[st
         if collecting:
             gc.enable()
     return samples
-
-
-def interleave(cases: Mapping[str, Callable[[], object]], *, rounds: int = 15) -> dict[str, float]:
-    """Run every case once to warm up, then all of them in turn; return median seconds by name."""
-    for run in cases.values():
-        run()
-    samples = rounds_of({name: partial(timed, run) for name, run in cases.items()}, rounds)
-    return {name: median(seconds) for name, seconds in samples.items()}

@@ -1,4 +1,4 @@
-"""The machine block of a run: what it ran on, and an id under which its history is kept."""
+"""The machine block of a run: processor, memory, GPU, libraries, and an id for the machine's history."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def machine_id(facts: dict[str, Any]) -> str:
 
 
 def find_gpu() -> dict[str, Any] | None:
-    """Return what nvidia-smi says of the first GPU, or None where there is none."""
+    """Return the facts that nvidia-smi prints of the first GPU, or None if there is no GPU."""
     query = ["nvidia-smi", f"--query-gpu={','.join(GPU_FIELDS)}", "--format=csv,noheader,nounits"]
     try:
         first = subprocess.run(query, capture_output=True, text=True, check=True).stdout.splitlines()[0]
@@ -52,7 +52,7 @@ def find_gpu() -> dict[str, Any] | None:
 
 
 def parse_gpu(line: str) -> dict[str, Any]:
-    """Return the facts in a line of nvidia-smi's CSV; what a card does not tell is None."""
+    """Return the facts in a line of nvidia-smi's CSV; None for those that the card does not tell."""
     name, driver, memory_mib, clock_mhz, power_w = line.split(", ")
     numbers = [
         float(text) if re.fullmatch(r"[\d.]+", text) else None for text in (memory_mib, clock_mhz, power_w)

@@ -1,82 +1,74 @@
-"""The fixture ``measure``: a case against the reference of its group, in interleaved rounds.
+"""The fixture ``measure``: times a case against its reference, in interleaved rounds.
 
-What it finds goes into pytest-benchmark's own JSON (``stats`` of the case, ``extra_info`` for the rest),
-so that pytest-benchmark's ``compare`` reads it. The reference is a case of its group too: measured
-against itself, it shows how far two runs of the same code differ, the off-versus-off control.
+The numbers go into pytest-benchmark's own JSON (``stats`` of the case, ``extra_info`` for the rest), so that
+pytest-benchmark's ``compare`` reads it. A reference measured against itself shows how far two runs of the
+same code differ: the off-versus-off control.
+
+A call that takes longer than the budget is timed once, after the first call: minutes need no rounds.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from statistics import median
 from typing import Any
 
-import numpy as np
 import pytest
 
+from papershell.benchmarks.case import Call, Case
 from papershell.benchmarks.ceilings import GPU, Trial, make
-from papershell.benchmarks.clocks import CudaClock, HostClock
+from papershell.benchmarks.clocks import CudaClock, HostClock, clock_of
 from papershell.benchmarks.interleave import rounds_of
 from papershell.benchmarks.ratios import ratio_of
 from papershell.kernels import backends
 
 ROUND_S = 2e-3  # shorter calls are repeated within a round, so that the clock's own cost is lost in it
-LEAST_CALL_S = 1e-7  # a clock may see nothing of a single shorter one
+LEAST_CALL_S = 1e-7  # a single shorter call may take no time by the clock
 LEAST_ROUNDS, MOST_ROUNDS = 3, 99
-BLOCK = 1 << 16  # numbers compared at a time, within a cache
-Call = Callable[[], Any]
 
 
 @dataclass(frozen=True)
-class Work:
-    """What one call needs to do, and which ceiling of `papershell.benchmarks.ceilings` bounds it.
+class Limit:
+    """The ceiling that bounds a case: its name, how it is reached, and its rate when the run started."""
 
-    Attributes
-    ----------
-    moved_bytes : read plus written, each once.
-    flops : arithmetic operations.
-    ceiling : its name; its unit says whether bytes or operations are compared with it.
-    """
+    name: str
+    trial: Trial
+    start: float
 
-    moved_bytes: int | None = None
-    flops: int | None = None
-    ceiling: str | None = None
 
-    def rates(self, seconds: Sequence[float]) -> dict[str, float | None]:
-        """Return bytes, operations, and both a second in the median round."""
-        typical = median(seconds)
-        return {
-            "bytes": self.moved_bytes,
-            "flops": self.flops,
-            "GB_per_s": self.moved_bytes and self.moved_bytes / typical / 1e9,
-            "GFLOP_per_s": self.flops and self.flops / typical / 1e9,
-        }
+@dataclass(frozen=True)
+class Rounds:
+    """Seconds of a call in each round, by name (``case``, ``reference``, ``limit``), and the case's last result."""
 
-    def percent(
-        self, seconds: Sequence[float], limit: Trial, limit_s: Sequence[float], start: float
-    ) -> float:
-        """Return what share of the ceiling's rate the best round reached, in percent.
+    seconds: dict[str, list[float]]
+    iterations: int
+    result: Any
 
-        The ceiling is the best of it too: in ``limit_s``, rounds in between, or ``start``, when the run started.
-        """
-        amount = self.moved_bytes if limit.unit == "GB/s" else self.flops
-        ceiling = max(limit.rate(min(limit_s)), start)
-        return 100 * (amount or 0) / min(seconds) / 1e9 / ceiling
+
+class Latest:
+    """A call that keeps its latest result."""
+
+    def __init__(self, call: Call):
+        self.call, self.result = call, None
+
+    def __call__(self) -> None:
+        self.result = None  # freed first, as a result that the caller drops
+        self.result = self.call()
 
 
 class Measure:
-    """What the fixture ``measure`` is.
+    """The fixture ``measure``; call it with a `Case`.
 
     Parameters
     ----------
     benchmark : pytest-benchmark's fixture.
-    budget_s : how long to measure, for as long as that makes `LEAST_ROUNDS` to `MOST_ROUNDS` rounds.
-    ceilings : returns those that were measured when the run started: value and unit by name.
-    device : skip cases that run on another one; ``any`` for none.
+    budget_s : seconds to measure, as long as they hold `LEAST_ROUNDS` to `MOST_ROUNDS` rounds.
+    ceilings : returns the ceilings measured when the run started: value and unit by name.
+    device : skip cases that run on another device; ``any`` to skip none.
     """
 
     def __init__(
@@ -84,94 +76,89 @@ class Measure:
     ):
         self.benchmark, self.budget_s, self.ceilings, self.device = benchmark, budget_s, ceilings, device
 
-    def __call__(
-        self,
-        cases: Mapping[str, Call],
-        case: str,
-        *,
-        group: str,
-        error: Callable[[Any], float],
-        tolerance: float,
-        dtype: str,
-        backend: str = "",
-        device: str = "cpu",
-        work: Work = Work(),
-        rest_s: float = 0.0,
-    ) -> None:
-        """Check ``cases[case]``, time it against the first of ``cases``, check it again, record.
-
-        Parameters
-        ----------
-        cases : calls by name; the first is the reference of all.
-        group : pytest-benchmark's group.
-        error : of a result, relative, against what float64 says, of either sign; nan for a wrong one.
-        tolerance : largest size of an error that is right.
-        dtype, backend : to show.
-        device : ``cpu``, or ``cuda`` for calls that return before they are done.
-        work : bytes, operations, ceiling.
-        rest_s : pause before each timed call, for BLAS, whose threads spin on and take a core from whoever is next.
+    def __call__(self, case: Case) -> None:
+        """Check the case, time it against its reference, check it again, record.
 
         Raises
         ------
         AssertionError
             The result is wrong, before or after; then no time is recorded.
         """
-        if self.device not in ("any", device):
-            pytest.skip(f"runs on {device}, asked for is {self.device}")
-        reference, call = next(iter(cases)), cases[case]
-        clock = CudaClock() if device == "cuda" else HostClock()
+        if self.device not in ("any", case.device):
+            pytest.skip(f"runs on {case.device}; the run is for {self.device}")
         begun = time.perf_counter()
-        result = call()
+        result = case.call()
         first_call_s = time.perf_counter() - begun  # of a device: until the host goes on
-        check(result, error, tolerance, "before")
-        if case != reference:
-            cases[reference]()
-        calls = {"A": cases[reference], "B": call}
-        ceiling = f"{work.ceiling}{GPU if device == 'cuda' else ''}" if work.ceiling else ""
-        limit = make(ceiling) if ceiling and ceiling in self.ceilings() else None
+        case.check(result, "before")
+        del result
+        if self.benchmark.disabled:  # pytest --benchmark-disable: whether all is right, not how fast
+            return
+        clock, limit = clock_of(case.device), self._limit(case)
+        rounds = self._time(case, clock, limit)
+        error = case.check(rounds.result, "after")
+        facts = {"first_call_s": first_call_s, "error": error, **case.facts(rounds.result)}
+        self._record(case, rounds, facts | clock.details(case.call, rounds.iterations), limit)
+
+    def _limit(self, case: Case) -> Limit | None:
+        name = f"{case.work.ceiling}{GPU if case.device == 'cuda' else ''}" if case.work.ceiling else ""
+        found = self.ceilings().get(name) if name else None
+        return Limit(name, make(name), found["value"]) if found else None
+
+    def _time(self, case: Case, clock: HostClock | CudaClock, limit: Limit | None) -> Rounds:
+        """Time case, reference and limit in turn; once, if the case takes longer than the budget."""
+        latest = Latest(case.call)
+        calls: dict[str, Call] = {"reference": case.reference.call, "case": case.call}
+        if case.reference.seconds is not None:
+            del calls["reference"]
+        elif not case.is_reference:
+            case.reference.call()  # its first call is no measurement
         if limit:
-            calls["limit"] = limit.fastest()
-        repeats = {name: repeats_of(clock.seconds(run, 1)) for name, run in calls.items()}
+            calls["limit"] = limit.trial.fastest()
+        once = {name: clock.seconds(latest if name == "case" else run, 1) for name, run in calls.items()}
+        if once["case"] > self.budget_s:
+            return _with_reference(case, Rounds({name: [s] for name, s in once.items()}, 1, latest.result))
+        del latest
+        repeats = {name: repeats_of(seconds) for name, seconds in once.items()}
 
         def timer(name: str) -> float:
-            time.sleep(rest_s)
+            time.sleep(case.rest_s)
             return clock.seconds(calls[name], repeats[name][0])
 
-        turn_s = sum(seconds + rest_s for _, seconds in repeats.values())
-        samples = rounds_of({name: partial(timer, name) for name in calls}, self._rounds(turn_s))
-        details = clock.details(call, repeats["B"][0])
-        found = check(call(), error, tolerance, "after")
-        ratio = ratio_of(samples["A"], samples["B"])
-        self.benchmark.group = group
-        self.benchmark.extra_info.update(
-            case=case, reference=reference, is_reference=case == reference, dtype=dtype, backend=backend,
-            device=device, error=found, first_call_s=first_call_s,
-            ratio=ratio.median, ratio_low=ratio.low, ratio_high=ratio.high,
-            **details, **work.rates(samples["B"]),
-        )  # fmt: skip
-        if limit:
-            percent = work.percent(samples["B"], limit, samples["limit"], self.ceilings()[ceiling]["value"])
-            self.benchmark.extra_info.update(ceiling=ceiling, percent_of_ceiling=percent)
-        self._record(samples["B"], repeats["B"][0])
+        turn_s = sum(seconds + case.rest_s for _, seconds in repeats.values())
+        seconds = rounds_of({name: partial(timer, name) for name in calls}, self._count(turn_s))
+        return _with_reference(case, Rounds(seconds, repeats["case"][0], case.call()))
 
-    def _rounds(self, turn_s: float) -> int:
+    def _count(self, turn_s: float) -> int:
         return min(max(int(self.budget_s / turn_s), LEAST_ROUNDS), MOST_ROUNDS)
 
-    def _record(self, seconds: list[float], iterations: int) -> None:
-        """Hand the rounds to pytest-benchmark, whose own loops cannot interleave two calls."""
+    def _record(self, case: Case, rounds: Rounds, facts: Mapping[str, Any], limit: Limit | None) -> None:
+        seconds = rounds.seconds
+        ratio = ratio_of(seconds["reference"], seconds["case"])
+        self.benchmark.group = case.group
+        self.benchmark.extra_info.update(
+            case=case.name, reference=case.reference.name, is_reference=case.is_reference,
+            dtype=case.dtype, backend=case.backend, device=case.device,
+            ratio=ratio.median, ratio_low=ratio.low, ratio_high=ratio.high, reference_s=median(seconds["reference"]),
+            **facts, **case.work.rates(seconds["case"]),
+        )  # fmt: skip
+        if limit:
+            percent = case.work.percent(seconds["case"], limit.trial, seconds["limit"], limit.start)
+            self.benchmark.extra_info.update(ceiling=limit.name, percent_of_ceiling=percent)
+        self._hand_over(seconds["case"], rounds.iterations)
+
+    def _hand_over(self, seconds: list[float], iterations: int) -> None:
+        """Give the rounds to pytest-benchmark, whose own loops cannot interleave two calls."""
         self.benchmark._mode = "measure"
         stats = self.benchmark._make_stats(iterations)
         for value in seconds:
             stats.update(value * iterations)
 
 
-def check(result: Any, error: Callable[[Any], float], tolerance: float, when: str) -> float:
-    """Return the size of a result's error; raise AssertionError where it is above ``tolerance``, or nan."""
-    found = abs(float(error(result)))
-    assert found <= tolerance, (
-        f"wrong result {when} timing: its error is {found:.1e}, {tolerance:.1e} is allowed; no time is recorded"
-    )
-    return found
+def _with_reference(case: Case, rounds: Rounds) -> Rounds:
+    """Return the rounds with the seconds of a reference that was timed before, the same in each."""
+    if case.reference.seconds is not None:
+        rounds.seconds["reference"] = [case.reference.seconds] * len(rounds.seconds["case"])
+    return rounds
 
 
 def repeats_of(seconds: float) -> tuple[int, float]:
@@ -181,36 +168,13 @@ def repeats_of(seconds: float) -> tuple[int, float]:
     return count, count * seconds
 
 
-def against(expected: np.ndarray) -> Callable[[Any], float]:
-    """Return what measures a result's error: the largest difference, relative to the largest of ``expected``."""
-    scale = float(np.abs(expected).max()) or 1.0
-
-    def error(result: Any) -> float:
-        found = to_numpy(result)
-        if found.shape != expected.shape:
-            return math.inf
-        flat, right = found.reshape(-1), expected.reshape(-1)
-        blocks = (slice(first, first + BLOCK) for first in range(0, right.size, BLOCK))
-        largest = [np.abs(np.subtract(flat[b], right[b], dtype=np.float64)).max() for b in blocks]
-        return float(np.max(largest)) / scale  # NumPy's, for Python's drops a nan
-
-    return error
-
-
-def to_numpy(array: Any) -> np.ndarray:
-    """Return an array of any library on the host."""
-    if hasattr(array, "detach"):
-        array = array.detach().cpu()
-    return array.get() if hasattr(array, "get") else np.asarray(array)
-
-
 def need(backend: str) -> None:
-    """Skip where a back end is absent, with its reason."""
+    """Skip if a back end is absent, with its reason."""
     if not backends.is_available(backend):
         pytest.skip(f"{backend}: {backends.available_backends()[backend]}")
 
 
 def device_of(backend: str) -> str:
-    """Return where a back end computes here: ``cpu`` or ``cuda``."""
+    """Return the device that a back end computes on here: ``cpu`` or ``cuda``."""
     on_gpu = backend in ("cupy", "numba-cuda") or (backend == "torch" and backends.torch_has_cuda())
     return "cuda" if on_gpu else "cpu"

@@ -1,7 +1,7 @@
 """How many times as fast, and how sure: the ratio of two interleaved series of seconds.
 
-Pairs of neighbouring rounds share whatever else the machine was doing, so their ratios vary less than
-either series. The median of the pairs' ratios has an interval that assumes nothing about their
+Pairs of neighbouring rounds share the load of the machine, so their ratios vary less than
+either series. The median of the pairs' ratios has an interval that makes no assumption about their
 distribution: two order statistics between which it lies with the probability asked for
 (Conover, "Practical nonparametric statistics", 1999, section 3.2).
 """
@@ -25,7 +25,7 @@ class Ratio:
 
 
 def ratio_of(reference_s: Sequence[float], candidate_s: Sequence[float]) -> Ratio:
-    """Return by what factor the candidate is the faster one, from the seconds of rounds A B A B.
+    """Return how many times as fast the candidate is, from the seconds of rounds A B A B.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ def ratio_of(reference_s: Sequence[float], candidate_s: Sequence[float]) -> Rati
     Returns
     -------
     Ratio
-        Its median is the geometric mean of the middle two where their number is even, so that exchanging
+        Its median is the geometric mean of the middle two if their number is even, so that exchanging
         the two series inverts all three numbers.
     """
     pairs = sorted(a / b for a, b in zip(reference_s, candidate_s, strict=True))

@@ -19,6 +19,7 @@ from papershell.kernels.files import replacing
 FORMAT = 1
 HOST = ("node", "release")  # in pytest-benchmark's machine block
 BLOCK = "papershell"
+OUTSIDE = "./"  # begins the key of a benchmark that is not one of our suites
 LEAST, MOST = 1e-12, 1e30  # between which positive numbers make sense, and their products stay finite
 LARGEST_RATIO = 1e9
 Run = dict[str, Any]
@@ -30,8 +31,11 @@ class RecordError(ValueError):
 
 
 def key_of(benchmark: dict[str, Any]) -> str:
-    """Return what identifies a benchmark in every run: pytest's address of it below ``benchmarks/``."""
-    return str(benchmark["fullname"]).removeprefix("benchmarks/")
+    """Return a benchmark's name in every run: pytest's address of it in our suites' folder.
+
+    Of a benchmark outside of that folder: `OUTSIDE` and its address in the folder where the run was started.
+    """
+    return str(benchmark["fullname"])
 
 
 def machine_of(run: Run) -> str:
@@ -45,7 +49,7 @@ def moment_of(run: Run) -> datetime:
 
 
 def budget_of(run: Run) -> float | None:
-    """Return the seconds that a run measured each benchmark for, where it says."""
+    """Return the seconds that a run measured each benchmark for, or None if it does not say."""
     return run["machine_info"][BLOCK].get("budget_s")
 
 
@@ -66,7 +70,7 @@ def read_run(path: Path) -> Run:
     """
     try:
         run = json.loads(path.read_bytes())
-        _encode(run)  # nothing that could not be written again: NaN, nested beyond measure
+        _encode(run)  # refuses NaN and nesting beyond measure, which could not be written again
     except (ValueError, RecursionError) as error:
         raise RecordError(f"{path}: not whole JSON ({error}); measure again or leave it out") from error
     try:
@@ -77,7 +81,7 @@ def read_run(path: Path) -> Run:
 
 
 def write_run(path: Path, run: Run) -> None:
-    """Write a run whole or not at all; what pytest-benchmark reads stays readable."""
+    """Write a run whole or not at all; pytest-benchmark can read it."""
     data = _encode(run)
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as file:
@@ -85,7 +89,7 @@ def write_run(path: Path, run: Run) -> None:
 
 
 def read_history(folder: Path, machine: str) -> tuple[list[Run], list[str]]:
-    """Return a machine's runs, oldest first, and a sentence on each file that is none."""
+    """Return a machine's runs, oldest first, and a sentence on each file that holds no run."""
     runs, notes = [], []
     for path in sorted((folder / machine).glob("*.json")):
         try:
@@ -101,7 +105,7 @@ def read_history(folder: Path, machine: str) -> tuple[list[Run], list[str]]:
 
 
 def append(folder: Path, run: Run) -> Path:
-    """Add a run to the history in ``folder`` and return its file; the single rounds' seconds are left out.
+    """Add a run to the history in ``folder``, without each round's seconds, and return its file.
 
     A run that is there already stays one file; another one of the same second and commit gets a number.
     """
@@ -115,7 +119,7 @@ def append(folder: Path, run: Run) -> Path:
 
 
 def compact(run: Run) -> Run:
-    """Return what of a run is worth keeping: not each round's seconds, a tenth of the size, nor the host's name."""
+    """Return a run without each round's seconds (a tenth of the size remains) and without the host's name."""
     kept = [
         {**b, "stats": {name: value for name, value in b["stats"].items() if name != "data"}}
         for b in run["benchmarks"]
@@ -129,7 +133,7 @@ def _encode(run: Run) -> bytes:
 
 
 def _check_run(run: Any) -> None:
-    """Raise RecordError where a field that is used later is absent or of another kind."""
+    """Raise RecordError if a field that is used later is absent or of another kind."""
     block = _check("the run", run, RUN)["machine_info"].get(BLOCK)
     if block is None:
         raise RecordError("not a run of `papershell bench run`; pytest-benchmark's own files lack our block")
@@ -213,7 +217,7 @@ def _details(value: Any) -> bool:
 
 
 def _name(value: Any) -> bool:
-    """Letters and digits, for it becomes part of a file's name."""
+    """Letters and digits: it becomes part of a file's name."""
     return isinstance(value, str) and re.fullmatch(r"[0-9A-Za-z]+", value) is not None
 
 
@@ -223,8 +227,8 @@ def _id(value: Any) -> bool:
 
 
 def _address(value: Any) -> bool:
-    """Of a test below this folder: `papershell bench check` starts it."""
-    return _text(value) and re.fullmatch(r"(\w+/)*\w+\.py::.+", value) is not None
+    """Of a test below our suites' or the current folder, nowhere else: `papershell bench check` starts it."""
+    return _text(value) and re.fullmatch(r"(\./)?([\w-][\w.-]*/)*[\w-][\w.-]*\.py::.+", value) is not None
 
 
 def _date(value: Any) -> bool:
@@ -252,5 +256,6 @@ FACTS = {
     **dict.fromkeys(("reference", "ceiling", "dtype", "backend", "device"), _optional(_text)),
     **dict.fromkeys(("first_call_s", "bytes", "flops", "GB_per_s", "GFLOP_per_s"), _optional(_amount)),
     **dict.fromkeys(("percent_of_ceiling", "host_s", "cold_s"), _optional(_amount)),
+    **dict.fromkeys(("reference_s", "objective", "gap", "passes", "reference_gap"), _optional(_number)),
     "error": _optional(_number),
 }  # fmt: skip

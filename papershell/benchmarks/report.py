@@ -29,7 +29,7 @@ def render(runs: Sequence[Run]) -> str:
     Raises
     ------
     ValueError
-        Without a run, or where a number is not finite.
+        There is no run, or a number is not finite.
     """
     if not runs:
         raise ValueError("There is no recorded run to report; measure one first (papershell bench run).")
@@ -83,7 +83,7 @@ def _identity(run: Run) -> dict[str, Any]:
 
 
 def _ratio(case: Run | None) -> list[float | None] | None:
-    """Return the speed-up and the ends of its interval, or None where the run has none."""
+    """Return the speed-up and the ends of its interval, or None if the run lacks the case."""
     if case is None or (ratio := case["extra_info"].get("ratio")) is None:
         return None
     return [ratio, case["extra_info"].get("ratio_low"), case["extra_info"].get("ratio_high")]

@@ -1,7 +1,7 @@
-"""Starts the suites, each file in a process of its own, and returns what they measured.
+"""Starts suites, each file in a process of its own, and returns their run.
 
-Frameworks share no process so: TensorFlow and PyTorch do not get on in one, and what a suite measures
-does not depend on the suites that ran before it.
+So frameworks share no process: TensorFlow and PyTorch do not get on in one, and no suite depends on the
+suites that ran before it.
 """
 
 from __future__ import annotations
@@ -11,16 +11,18 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from papershell.benchmarks.records import Run, read_run
+from papershell.benchmarks.plugin import FULL_S
+from papershell.benchmarks.records import OUTSIDE, Run, read_run
 from papershell.kernels.backends import BackendError, has_cuda
 
 FOLDER = Path(__file__).parent
-FULL_S, SMOKE_S = 3.0, 0.2
+PLUGIN = "papershell.benchmarks.plugin"
 FAILED, INTERRUPTED, REFUSED, NO_TESTS = 1, 2, 4, 5  # pytest's exit codes
 ENDINGS = {
     FAILED: "a benchmark failed, and no time is recorded for it",
@@ -30,12 +32,27 @@ ENDINGS = {
 
 
 class BenchmarkFailure(RuntimeError):
-    """The suites did not end well; the message says how, and where what they had measured is."""
+    """The suites did not end well; the message says how, and where the file with the measurements is."""
+
+
+@dataclass(frozen=True)
+class Process:
+    """The suites of one process: pytest's arguments, and the folder that their addresses begin at."""
+
+    root: Path
+    targets: list[str]
+
+    @property
+    def options(self) -> list[str]:
+        """Arguments that tell pytest where they are."""
+        outside = ["--measure-outside"] if self.root != FOLDER else []
+        return ["-c", str(FOLDER / "pytest.ini"), f"--rootdir={self.root}", *outside, *self.targets]
 
 
 def run_suites(
     output: Path,
     *,
+    paths: Sequence[Path] = (),
     select: str = "",
     keys: Collection[str] = (),
     budget_s: float = FULL_S,
@@ -43,67 +60,95 @@ def run_suites(
     environment: Mapping[str, str] | None = None,
     quiet: bool = False,
 ) -> Run:
-    """Run the suites and return the run, which ``output`` holds from the first benchmark on.
+    """Run suites and return the run, which ``output`` holds from the first benchmark on.
 
     Parameters
     ----------
     output : file for the run; it is replaced after each benchmark.
+    paths : files of suites, or folders with ``test_*.py``, in or below the current folder; ours if empty.
     select : expression of pytest's ``-k``.
-    keys : benchmarks by key (`papershell.benchmarks.records.key_of`); all of the suites when empty.
+    keys : benchmarks by key (`papershell.benchmarks.records.key_of`), instead of whole suites.
     budget_s : seconds that each benchmark is measured; below `FULL_S` the slow ones are left out.
     device : ``cuda`` for the cases on a GPU only, ``cpu`` for all others, ``any``.
     environment : variables to set.
-    quiet : print only what fails.
+    quiet : print the failures only.
 
     Raises
     ------
     BackendError
-        ``device="cuda"`` where there is no GPU.
+        ``device="cuda"``, and there is no GPU.
     BenchmarkFailure
         A benchmark failed (the others are measured all the same), nothing was selected, or the run was
         interrupted.
+    ValueError
+        A path is not there, or not below the current folder.
     """
     if device == "cuda" and not has_cuda():
         raise BackendError("no CUDA device here that CuPy or PyTorch can use; leave out --device cuda")
     if importlib.util.find_spec("pytest_benchmark") is None:
         raise BenchmarkFailure("pytest-benchmark is not installed; pip install 'papershell[bench]' adds it")
+    processes = list(by_file(keys) if keys else suites(paths))
     output.parent.mkdir(parents=True, exist_ok=True)
     output.unlink(missing_ok=True)
-    options = [f"--record={output.resolve()}", f"--budget={budget_s}", f"--on={device}", "--benchmark-quiet"]
+    options = ["-p", PLUGIN, f"--measure-record={output.resolve()}", f"--measure-budget={budget_s}"]
+    options += [f"--measure-device={device}", "--benchmark-quiet"]
     options += [f"-k={select}"] * bool(select) + ["-m=not slow"] * (budget_s < FULL_S)
-    ours = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-    ours["PAPERSHELL_DATA"] = str(Path(ours.get("PAPERSHELL_DATA", "data")).resolve())  # they run elsewhere
-    endings = []
-    for targets in by_file(keys or [path.name for path in sorted(FOLDER.glob("test_*.py"))]):
+    return _read(output, [*_endings(processes, options, environment or {}, quiet)])
+
+
+def _endings(
+    processes: Iterable[Process], options: Sequence[str], environment: Mapping[str, str], quiet: bool
+) -> Iterable[tuple[int, str]]:
+    """Start one process after another; yield each one's exit code and, if ``quiet``, its output."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    for process in processes:
+        # -P: without it the modules in the current folder would hide installed ones
         done = subprocess.run(
-            [sys.executable, "-m", "pytest", "-c", str(FOLDER / "pytest.ini"), *options, *targets],
-            env={**ours, **(environment or {})}, cwd=FOLDER.parent,
+            [sys.executable, "-P", "-m", "pytest", *options, *process.options],
+            env={**inherited, **environment},
             stdout=subprocess.PIPE if quiet else None, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
-        endings.append((done.returncode, done.stdout))
+        yield done.returncode, done.stdout or ""
         if done.returncode in (INTERRUPTED, REFUSED):
-            break
+            return
+
+
+def _read(output: Path, endings: Sequence[tuple[int, str]]) -> Run:
+    """Return the run that ``output`` holds, if the processes ended well."""
     kept = read_run(output) if output.exists() else None
-    if kept is None and all(code in (0, NO_TESTS) for code, _ in endings):
-        raise BenchmarkFailure(
-            "nothing was measured: no benchmark has such a name, or all of them were skipped"
-        )
     for code, printed in endings:
         if code not in (0, NO_TESTS):
-            where = f"; what was measured is in {output}" if kept else ""
+            where = f"; the results so far are in {output}" if kept else ""
             raise BenchmarkFailure(
-                f"{ENDINGS.get(code, f'pytest ended with {code}')}{where}\n{printed or ''}".rstrip()
+                f"{ENDINGS.get(code, f'pytest ended with {code}')}{where}\n{printed}".rstrip()
             )
-    assert kept is not None
+    if kept is None:
+        raise BenchmarkFailure("no result: no benchmark has such a name, or all of them were skipped")
     return kept
 
 
-def by_file(keys: Iterable[str]) -> list[list[str]]:
-    """Return pytest's arguments for the benchmarks of ``keys``, those of one file together."""
-    return [
-        [f"{FOLDER}/{key}" for key in group]  # a path would tidy up what stands between the brackets
-        for _, group in groupby(sorted(keys), lambda key: key.split("::")[0])
-    ]
+def suites(paths: Sequence[Path]) -> Iterable[Process]:
+    """Yield a process for each file of suites at ``paths``, or of ours."""
+    for path in paths or [FOLDER]:
+        root = Path.cwd() if paths else FOLDER
+        if not path.exists():
+            raise ValueError(
+                f"{path}: no such file or folder; name a file of benchmarks, or a folder with test_*.py"
+            )
+        if not path.resolve().is_relative_to(root.resolve()):
+            raise ValueError(f"{path} is not below the current folder; start the run in a folder above it")
+        found = (
+            [path] if path.is_file() else sorted(path.rglob("test_*.py") if paths else path.glob("test_*.py"))
+        )
+        yield from (Process(root, [str(file.resolve())]) for file in found)
+
+
+def by_file(keys: Iterable[str]) -> Iterable[Process]:
+    """Yield a process for the benchmarks of ``keys`` in each file."""
+    for file, group in groupby(sorted(keys), lambda key: key.split("::")[0]):
+        root = Path.cwd() if file.startswith(OUTSIDE) else FOLDER
+        # joined as text: a path would tidy up the text between the brackets
+        yield Process(root, [f"{root}/{key.removeprefix(OUTSIDE)}" for key in group])
 
 
 def measure_again(keys: Collection[str], **options: Any) -> Run:

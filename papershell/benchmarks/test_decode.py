@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from papershell.benchmarks.measure import Measure, Work, against
-from papershell.benchmarks.mnist import load_data
+from papershell.benchmarks.case import Case, Work, against
+from papershell.benchmarks.measure import Measure
+from papershell.benchmarks.peers import load_data
 from papershell.kernels import normalize, read_idx
 
 SHAPE = (60_000, 784)
@@ -26,7 +27,7 @@ HEADER_BYTES = 16
 
 
 def isal(path: Path) -> np.ndarray:
-    """The bare library: bytes of the whole file, nothing checked but the checksum."""
+    """The bare library: bytes of the whole file, no check but the checksum."""
     from isal import isal_zlib
 
     return _pixels(isal_zlib.decompress(path.read_bytes(), 31))
@@ -54,7 +55,11 @@ LOADERS: dict[str, Callable[[Path], Any]] = {
 def test_decode(measure: Measure, images_path: Path, images: np.ndarray, case: str) -> None:
     calls = {name: partial(load, images_path) for name, load in LOADERS.items()}
     work = Work(moved_bytes=images.nbytes, ceiling="inflate")
-    measure(calls, case, group="decode MNIST", error=against(images), tolerance=0, dtype="uint8", work=work)
+    measure(
+        Case.among(
+            calls, case, group="decode MNIST", error=against(images), tolerance=0, dtype="uint8", work=work
+        )
+    )  # fmt: skip
 
 
 NORMALIZED: dict[str, Callable[[Path], Any]] = {
@@ -69,14 +74,16 @@ def test_decode_and_normalize(measure: Measure, images_path: Path, images: np.nd
     calls = {name: partial(load, images_path) for name, load in NORMALIZED.items()}
     dtype = "float32" if "float32" in case else "float64"
     measure(
-        calls, case, group="decode and normalize MNIST", error=against(images / 255), dtype=dtype,
-        tolerance=2 * float(np.finfo(dtype).eps), work=Work(moved_bytes=images.nbytes, ceiling="inflate"),
+        Case.among(
+            calls, case, group="decode and normalize MNIST", error=against(images / 255), dtype=dtype,
+            tolerance=2 * float(np.finfo(dtype).eps), work=Work(moved_bytes=images.nbytes, ceiling="inflate"),
+        )
     )  # fmt: skip
 
 
 @cache
 def wide_file(dtype: str) -> tuple[bytes, np.ndarray]:
-    """An uncompressed IDX file of 32 MiB, and what it holds."""
+    """An uncompressed IDX file of 32 MiB, and its values."""
     code = {"int16": 11, "int32": 12, "float64": 14}[dtype]
     values = np.random.default_rng(0).integers(-1000, 1000, (32 << 20) // np.dtype(dtype).itemsize)
     big = values.astype(np.dtype(dtype).newbyteorder(">"))
@@ -94,6 +101,8 @@ def test_byte_order(measure: Measure, tmp_path: Path, case: str, dtype: str) -> 
         "read_idx": lambda: read_idx(path),
     }
     measure(
-        calls, case, group=f"byte order, {dtype}", error=against(values), tolerance=0, dtype=dtype,
-        work=Work(moved_bytes=2 * values.nbytes, ceiling="copy, DRAM"),
+        Case.among(
+            calls, case, group=f"byte order, {dtype}", error=against(values), tolerance=0, dtype=dtype,
+            work=Work(moved_bytes=2 * values.nbytes, ceiling="copy, DRAM"),
+        )
     )  # fmt: skip

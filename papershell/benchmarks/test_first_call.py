@@ -1,4 +1,4 @@
-"""What a process pays before the first result: imports, compilation, loading compiled code."""
+"""The cost of a process before its first result: imports, compilation, loading compiled code."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
+from papershell.benchmarks.case import Case
 from papershell.benchmarks.measure import Measure
 
 pytestmark = pytest.mark.slow
@@ -41,17 +42,11 @@ def fresh(code: str) -> Callable[[], int]:
 @pytest.mark.parametrize("case", IMPORTS)
 def test_import(measure: Measure, case: str) -> None:
     calls = {name: fresh(code) for name, code in IMPORTS.items()}
-    measure(calls, case, group="start of a process", error=float, tolerance=0, dtype="")
+    measure(Case.among(calls, case, group="start of a process", error=float, tolerance=0))
 
 
 @pytest.mark.parametrize("case", FIRST_FITS)
 def test_first_fit(measure: Measure, case: str) -> None:
     calls = {name: fresh(code) for name, code in FIRST_FITS.items()}
-    measure(
-        calls,
-        case,
-        group="start of a process and a fit of the digits",
-        error=float,
-        tolerance=0,
-        dtype="float64",
-    )
+    group = "start of a process and a fit of the digits"
+    measure(Case.among(calls, case, group=group, error=float, tolerance=0, dtype="float64"))

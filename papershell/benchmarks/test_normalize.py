@@ -15,8 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from papershell.benchmarks.measure import Measure, Work, against, device_of, need
+from papershell.benchmarks.case import Case, Work, against
+from papershell.benchmarks.measure import Measure, device_of, need
 from papershell.kernels import normalize
+from papershell.kernels.backends import torch_has_cuda
 
 REFERENCE = "X / 255.0"
 BACKENDS = ("numpy", "numba", "torch", "cupy", "numba-cuda")
@@ -24,7 +26,7 @@ PEERS = ("X.astype / 255", "ToTensor, as in torchvision")
 
 
 def torchvision_style(X: np.ndarray, dtype: str) -> Callable[[], Any]:
-    """What torchvision's ToTensor does to an image, for all of them at once."""
+    """The formula of torchvision's ToTensor, for all images at once."""
     import torch
 
     tensor = torch.from_numpy(X)
@@ -32,7 +34,7 @@ def torchvision_style(X: np.ndarray, dtype: str) -> Callable[[], Any]:
 
 
 def resident(X: np.ndarray, backend: str) -> Any:
-    """The pixels where the back end wants them."""
+    """The pixels in the memory of the back end's device."""
     if backend == "cupy":
         import cupy
 
@@ -44,7 +46,7 @@ def resident(X: np.ndarray, backend: str) -> Any:
     if backend == "torch":
         import torch
 
-        return torch.from_numpy(X).to("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.from_numpy(X).to("cuda" if torch_has_cuda() else "cpu")
     return X
 
 
@@ -66,8 +68,10 @@ def test_normalize(measure: Measure, images: np.ndarray, case: str, dtype: str, 
         pixels, out = resident(X, backend), np.ones(X.shape, dtype) if "out=" in case else None
         calls[case] = lambda: normalize(pixels, dtype=dtype, out=out, backend=backend)
     written = "float64" if case == REFERENCE else dtype
+    work = Work(X.size * (1 + np.dtype(written).itemsize), X.size, "copy, DRAM" if rows > 10_000 else None)
     measure(
-        calls, case, group=f"normalize {rows:,} images, {dtype}", error=against(X / 255.0),
-        tolerance=2 * float(np.finfo(written).eps), dtype=written, backend=backend, device=device_of(backend),
-        work=Work(X.size * (1 + np.dtype(written).itemsize), X.size, "copy, DRAM" if rows > 10_000 else None),
+        Case.among(
+            calls, case, group=f"normalize {rows:,} images, {dtype}", error=against(X / 255.0), work=work,
+            tolerance=2 * float(np.finfo(written).eps), dtype=written, backend=backend, device=device_of(backend),
+        )
     )  # fmt: skip

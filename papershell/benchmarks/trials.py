@@ -1,4 +1,4 @@
-"""What the suites can see on this machine: ``python -m papershell.benchmarks.trials``.
+"""The slowdowns that `papershell bench check` can see on this machine: ``python -m papershell.benchmarks.trials``.
 
 Prints the fixture's own cost on a kernel of 50 microseconds, then a table of how often `papershell bench
 check` finds a planted slowdown, and how often it cries wolf. Every trial is a process of its own, judged
@@ -45,7 +45,7 @@ def found(share: float, history: list[Run]) -> bool:
 
 
 def overhead() -> float:
-    """Return by what share the fixture's clock makes a kernel of 50 microseconds look slower than it is."""
+    """Return the share by which the fixture's clock makes a kernel of 50 microseconds look slower."""
     kernel = partial(_spin, _cycles(KERNEL_S))
     iterations, _ = repeats_of(KERNEL_S)
     timers = {

@@ -73,6 +73,18 @@ def torch_has_cuda() -> bool:
     return has_cuda() and is_available("torch") and importlib.import_module("torch").cuda.is_available()
 
 
+def gpu_count(library: str) -> int:
+    """Return how many GPUs a framework sees: ``tensorflow``, ``jax`` or ``torch``, which is loaded."""
+    framework = importlib.import_module(library)
+    match library:
+        case "tensorflow":
+            return len(framework.config.list_physical_devices("GPU"))
+        case "jax":
+            return sum(device.platform == "gpu" for device in framework.devices())
+        case _:
+            return framework.cuda.device_count()
+
+
 def has_bfloat16_products() -> bool:
     """Return whether PyTorch sums bfloat16 products in float32 (since 2.8) and its GPU has units for them (Ampere)."""
     torch = importlib.import_module("torch")

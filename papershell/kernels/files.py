@@ -70,8 +70,11 @@ def replacing_path(path: str | os.PathLike[str], *, parents: bool = False) -> It
     """Yield a free name in the folder of ``path``; the file or folder that the block puts there replaces ``path``.
 
     For software that wants the name of a file instead of an open one, and for whole folders: a folder that
-    was at ``path`` is removed with all that it holds. Parameters and errors are those of `replacing`.
+    was at ``path`` is removed with all that it holds. Parameters and errors are those of `replacing`, but
+    a device, a pipe or ``-`` is an error too.
     """
+    if _is_stream(path):
+        raise OSError(f"{os.fspath(path)} is a device or a pipe; name a file")
     target = Path(os.path.realpath(path))
     temporary = target.with_name(f"{PARTIAL}{secrets.token_hex(8)}")
     with _folder(target.parent, path, parents):
@@ -107,7 +110,7 @@ def _descriptor(path: str | os.PathLike[str]) -> int | None:
 
 @contextmanager
 def _opened_stream(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    sys.stdout.flush()  # what was printed before comes first
+    sys.stdout.flush()  # so that earlier output comes first
     if os.fspath(path) == "-":
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
@@ -120,7 +123,7 @@ def _opened_stream(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
 
 class _Stream(io.FileIO):
-    """A device or pipe; a device may claim that it can seek and stay where it is, which confuses `zipfile`."""
+    """A device or pipe, which cannot seek: /dev/null claims that it can and stays at 0, which breaks `zipfile`."""
 
     def seekable(self) -> bool:
         return False
@@ -139,7 +142,7 @@ def _new_file(temporary: Path, path: Path, private: bool) -> int:
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if private:
         old = None
-    mode = stat.S_IMODE(old.st_mode) if old else 0o600 if private else 0o666
+    mode = old.st_mode & 0o777 if old else 0o600 if private else 0o666
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     if old:
         with suppress(OSError):  # only root may give a file away

@@ -1,4 +1,4 @@
-"""Arrays put where a back end works on them: in its library, on its device."""
+"""Arrays handed to a back end: in its library, on its device."""
 
 from __future__ import annotations
 

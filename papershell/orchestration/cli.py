@@ -20,6 +20,7 @@ import typer
 from typer.core import TyperGroup
 
 import papershell
+from papershell.trainers.program import INTERRUPTED, refuse_undecodable
 
 GROUPS = (
     "sweep", "train", "predict", "data", "runs", "models", "submit", "cluster", "workspace", "backends", "bench"
@@ -29,7 +30,6 @@ GROUPS = (
 # every 700, spends a second on finding no garbage among them.
 COLLECT_AFTER_OBJECTS = 100_000
 SWALLOWS_VALUES = "--regularization"
-INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 _NUMBER = re.compile(r"[-+]?[.\d][-+.:\deE]*")
 
 
@@ -84,6 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     debug = "--debug" in arguments
     gc.set_threshold(COLLECT_AFTER_OBJECTS)
     try:
+        refuse_undecodable(arguments)
         app(_join_values([word for word in arguments if word != "--debug"]))
     except (KeyboardInterrupt, _Interrupted) as stop:
         print(f"interrupted: {str(stop) or 'files that were written are whole'}", file=sys.stderr)

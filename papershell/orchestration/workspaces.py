@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from papershell.orchestration import loopback
-from papershell.orchestration.azure.sdk import asking
+from papershell.orchestration.azure.sdk import asking, sdk_version
 from papershell.orchestration.azure.sign_in import azure_workspace, check_config
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ def open_workspace(where: str, *, auth: str = "auto") -> Workspace:
         The file is missing or lacks a field, no sign-in is possible, or the service refuses.
     """
     if where == LOOPBACK:
+        sdk_version()  # fails without the SDK, before a service is started
         folder = user_workspace_folder()
         loopback.start(folder, arguments=("--idle-seconds", str(_IDLE_S)))
         with asking("open the workspace of this machine"):

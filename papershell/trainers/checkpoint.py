@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from papershell.kernels.files import replacing
+from papershell.trainers.npz import read_npz
 
 STATE_VERSION = 1
 
@@ -19,11 +21,33 @@ class CheckpointError(ValueError):
 
 
 class DivergenceError(RuntimeError):
-    """A loss is not finite any more; the message says where. What was saved before is good."""
+    """A loss is not finite any more; the message names the batch. The last checkpoint is good."""
+
+
+@dataclass
+class Checkpoint:
+    """A checkpoint's file, and how far the training was when it was last saved.
+
+    Attributes
+    ----------
+    path : of the file.
+    unit : in which ``saved`` counts, as in ``step``.
+    saved : None before the first checkpoint of this training.
+    """
+
+    path: Path
+    unit: str
+    saved: int | None = None
+
+    def kept(self) -> str:
+        """Return the sentence that an interrupted training ends with."""
+        if self.saved is None:
+            return "no checkpoint was saved yet, so the next training begins anew"
+        return f"{self.path} holds {self.unit} {self.saved}; --resume goes on from there"
 
 
 def write_state(path: Path, arrays: Mapping[str, np.ndarray], settings: Mapping[str, Any]) -> None:
-    """Write what training needs to go on to the .npz file ``path``, atomically.
+    """Write the state of a training to the .npz file ``path``, atomically.
 
     Parameters
     ----------
@@ -40,7 +64,7 @@ def write_state(path: Path, arrays: Mapping[str, np.ndarray], settings: Mapping[
         with replacing(path, parents=True) as file:
             np.savez(file, **stored)
     except OSError as error:
-        raise OSError(f"{error}; what was saved before is untouched") from error
+        raise OSError(f"{error}; the checkpoint before it is untouched") from error
 
 
 def read_state(path: Path, settings: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -55,8 +79,7 @@ def read_state(path: Path, settings: Mapping[str, Any]) -> dict[str, np.ndarray]
     """
     with open(path, "rb") as file:
         try:
-            with np.load(file, allow_pickle=False) as stored:
-                arrays = {name: stored[name] for name in stored.files}
+            arrays = read_npz(file)
             found = json.loads(str(arrays.pop("settings")))
             found.items()
         except Exception as error:  # zipfile and NumPy raise a dozen types on damaged files

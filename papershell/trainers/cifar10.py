@@ -26,7 +26,7 @@ CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "
 
 
 class Cifar10Error(ValueError):
-    """The files of CIFAR-10 are missing or damaged; the message says which, and what to do."""
+    """Files of CIFAR-10 are missing or damaged; the message names them and says how to get them."""
 
 
 def read_batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -66,7 +66,7 @@ def read_batches(paths: Sequence[Path]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def find_files(folder: Path) -> tuple[list[Path], Path] | None:
-    """Return the five training files and the test file below ``folder``, or None where there is none.
+    """Return the five training files and the test file below ``folder``, or None if there are none.
 
     Raises
     ------

@@ -8,8 +8,8 @@ Where each idea comes from:
 - the padded data set stays on the device, random crops and mirror images are cut out of it by the whole batch,
   and the test averages an image with its mirror image: KellerJordan/cifar10-airbench (2024).
 
-Left out since they gain nothing on so few seconds of a CPU: whitening, Muon, wider layers. The same code runs on
-CUDA, in bfloat16; not yet run on a GPU.
+Whitening, Muon and wider layers are left out, because they do not pay within so few seconds of a CPU. The same
+code is meant for CUDA, in bfloat16; it has not run on a GPU yet.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from papershell.trainers.datasets import Dataset
 
 WIDTHS = (24, 48, 96)
 WEIGHT_DECAY, SMOOTHING = 5e-4, 0.1
-PEAK_AT = 0.23  # of all steps, where the learning rate is highest
+PEAK_AT = 0.23  # share of all steps after which the learning rate falls
 SHIFT = 2  # pixels, the most that a crop moves
 
 
@@ -84,7 +84,7 @@ class FastTraining:
 
     @property
     def steps_an_epoch(self) -> int:
-        """Full batches in an epoch; what is left over waits for the next shuffle."""
+        """Full batches in an epoch; the images left over wait for the next shuffle."""
         return max(1, len(self._labels) // self.recipe.batch_size)
 
     @property
@@ -93,7 +93,7 @@ class FastTraining:
         return {"model": "cifar10-fast", "data": self._data, "epochs": self.epochs} | asdict(self.recipe)
 
     def advance(self, stop: int) -> None:
-        """Take the steps up to ``stop``; raises `DivergenceError` where a loss is not finite."""
+        """Take the steps up to ``stop``; raises `DivergenceError` if a loss is not finite."""
         self._net.train()
         losses = torch.stack([self._take(step) for step in range(self.step, stop)]).cpu().numpy()
         if len(lost := np.flatnonzero(~np.isfinite(losses))):

@@ -1,4 +1,4 @@
-"""A trained network for CIFAR-10: the files it is kept in, and the classes that it finds."""
+"""A trained network for CIFAR-10: its files, and the classes that it predicts."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from papershell.kernels.cifar10_net import IMAGE_SHAPE
 from papershell.kernels.cifar10_net.on_torch import Net
 from papershell.kernels.files import replacing, write_json
 from papershell.trainers.cifar10_fast import FastNet
+from papershell.trainers.npz import read_npz
 from papershell.trainers.provenance import manifest
 
 MODEL_STEM = "cifar10_net"
@@ -45,8 +46,7 @@ def predict(path: Path, images: np.ndarray) -> np.ndarray:
         )
     with open(path, "rb") as file:
         try:
-            with np.load(file, allow_pickle=False) as arrays:
-                stored = {name: torch.tensor(arrays[name]) for name in arrays.files}
+            stored = {name: torch.tensor(array) for name, array in read_npz(file).items()}
             levels = stored.pop("levels").float().reshape(256).numpy()
             net = Net() if "conv1.weight" in stored else FastNet().eval()
             net.load_state_dict(stored)
@@ -62,13 +62,13 @@ def write_model(folder: Path, net: nn.Module, levels: np.ndarray, facts: dict[st
     """Write the network three times into ``folder``, each file atomically; return the paths.
 
     ``cifar10_net.pt`` is the ``state_dict`` for PyTorch (``torch.load`` with ``weights_only=True``),
-    ``.npz`` the same arrays and what each byte of a pixel counts as, ``.json`` how it was made.
+    ``.npz`` the same arrays and the number that each byte of a pixel stands for, ``.json`` says how it was made.
     """
     weights, safe, record = (folder / f"{MODEL_STEM}.{suffix}" for suffix in ("pt", "npz", "json"))
+    write_json(record, manifest(**facts))  # first: no model lies here without its origin
     with replacing(weights, parents=True) as file:
         torch.save(net.state_dict(), file)
     with replacing(safe, parents=True) as file:
         arrays = {name: value.numpy() for name, value in net.state_dict().items()}
         np.savez(file, levels=levels, **arrays)
-    write_json(record, manifest(**facts))
     return [weights, safe, record]

@@ -1,4 +1,4 @@
-"""The numbers that decide what a network on CIFAR-10 learns."""
+"""The settings that decide the numbers of a training on CIFAR-10."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from papershell.trainers import SEED
 
 @dataclass(frozen=True)
 class Recipe:
-    """What decides the numbers. A checkpoint is continued under the same ones only."""
+    """The settings of one training. A checkpoint is continued under the same ones only."""
 
     learning_rate: float = 0.001
     momentum: float = 0.9
@@ -22,6 +22,6 @@ class Recipe:
     zero_to_one: bool = False
 
     def levels(self) -> np.ndarray:
-        """What each byte of a pixel counts as: (256,) float32."""
+        """Return the number that each byte of a pixel stands for: (256,) float32."""
         centre, width = (0.0, 1.0) if self.zero_to_one else (0.5, 0.5)
         return normalize(np.arange(256, dtype=np.uint8), mean=centre, std=width)

@@ -46,7 +46,7 @@ class Processes:
             shared /= self.count
 
     def share(self, order: np.ndarray, batch: int) -> np.ndarray:
-        """Return what this process takes of ``order`` (S, n): its ``batch`` of every count * batch in turn."""
+        """Return the images of ``order`` (S, n) for this process: of every count * batch in turn, its ``batch``."""
         if self.count == 1:
             return order
         rounds = order.shape[1] // (batch * self.count)

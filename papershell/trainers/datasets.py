@@ -1,8 +1,5 @@
 """Data sets as arrays: ``digits`` (embedded), ``mnist``, ``cifar10``, any folder of IDX files.
 
-MNIST is published at http://yann.lecun.com/exdb/mnist/, which rarely answers nowadays; the same four
-files, byte for byte, come from the mirrors of `DOWNLOADS`, tried in that order.
-
 A folder is searched to any depth for four IDX files, gzip-compressed or not, under either naming style:
 
     train-images-idx3-ubyte.gz   train-labels-idx1-ubyte.gz   t10k-images-idx3-ubyte.gz   ...
@@ -19,19 +16,21 @@ import re
 import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
 
 import numpy as np
 
-from papershell.kernels import read_idx, write_idx
+from papershell.kernels import IdxError, read_idx, write_idx
 from papershell.trainers import SEED, cifar10
 from papershell.trainers.download import fetch_file
+from papershell.trainers.published import DOWNLOADS
 
 
 class DataError(ValueError):
-    """A data set is absent or does not fit together; the message says what to do."""
+    """A data set is absent or its files do not fit together; the message says how to mend it."""
 
 
 class MissingFilesError(DataError):
@@ -44,7 +43,7 @@ class Dataset:
 
     Attributes
     ----------
-    name : what the user called it.
+    name : as the user calls it.
     X_train, X_test : (N, P) uint8, one image a row, pixels 0 to 255.
     y_train, y_test : (N,) integers, the labels as they stand in the files.
     image_shape : the shape of one image before it became a row: ``(28, 28)``, ``(32, 32, 3)`` for colours
@@ -88,60 +87,39 @@ KNOWN = {"57736647": "digits", "3528fddb": "mnist"}  # by fingerprint
 
 
 def _is_cifar10(data: Dataset) -> bool:
-    """By shape and counts: its images come in several orders and encodings."""
+    """Whether the data have CIFAR-10's shape and counts: its images come in several orders and encodings."""
     if data.image_shape != cifar10.IMAGE_SHAPE:
         return False
     return [np.bincount(y).tolist() for y in (data.y_train, data.y_test)] == [[5000] * 10, [1000] * 10]
 
-
-@dataclass(frozen=True)
-class Download:
-    """Where the files of a public data set come from: mirrors in the order to try, digest by file name."""
-
-    mirrors: tuple[str, ...]
-    sha256: Mapping[str, str]
-
-
-DOWNLOADS = {
-    "mnist": Download(
-        mirrors=(
-            "https://ossci-datasets.s3.amazonaws.com/mnist/",
-            "https://storage.googleapis.com/cvdf-datasets/mnist/",
-            "http://yann.lecun.com/exdb/mnist/",
-        ),
-        sha256={
-            "train-images-idx3-ubyte.gz": "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
-            "train-labels-idx1-ubyte.gz": "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
-            "t10k-images-idx3-ubyte.gz": "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
-            "t10k-labels-idx1-ubyte.gz": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
-        },
-    ),
-    "cifar10": Download(
-        mirrors=(
-            "https://www.cs.toronto.edu/~kriz/",
-            "https://storage.googleapis.com/s4tf-hosted-binaries/datasets/CIFAR10/",
-            "https://mindspore-website.obs.cn-north-4.myhuaweicloud.com/notebook/datasets/",
-        ),
-        sha256={cifar10.ARCHIVE: "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"},
-    ),
-}
 
 ROLES = ("train-images", "train-labels", "test-images", "test-labels")
 _IDX_NAME = re.compile(r"(?P<part>train|t10k|test)-(?P<kind>images|labels)([-.]idx\d-ubyte)?(\.gz)?")
 
 
 def data_folder() -> Path:
-    """Return where downloaded data sets lie: ``$PAPERSHELL_DATA``, else ``data`` in the current folder."""
+    """Return the folder of downloaded data sets: ``$PAPERSHELL_DATA``, else ``data`` in the current folder."""
     return Path(os.environ.get("PAPERSHELL_DATA", "data"))
 
 
 def cache_folder() -> Path:
-    """Return the per-user cache: ``$PAPERSHELL_CACHE``, else the platform's (``~/.cache/papershell``)."""
+    """Return the per-user cache: ``$PAPERSHELL_CACHE``, else the platform's (``~/.cache/papershell``).
+
+    Raises
+    ------
+    DataError
+        Neither is known: the user has no home folder.
+    """
     if chosen := os.environ.get("PAPERSHELL_CACHE"):
         return Path(chosen)
     import pooch
 
-    return Path(pooch.os_cache("papershell"))
+    with suppress(
+        RuntimeError
+    ):  # of newer versions of platformdirs; older ones return a path that begins with ~
+        if (folder := Path(pooch.os_cache("papershell"))).is_absolute():
+            return folder
+    raise DataError("there is no home folder for the cache; name a folder in PAPERSHELL_CACHE")
 
 
 def load_dataset(source: str | Path) -> Dataset:
@@ -151,7 +129,7 @@ def load_dataset(source: str | Path) -> Dataset:
     ----------
     source : ``digits``, ``mnist``, ``cifar10``, or a folder that holds a data set (see the module's docstring).
         ``digits`` is written into `cache_folder` on first use; ``mnist`` and ``cifar10`` are looked for below
-        `data_folder` and downloaded into the subfolder of that name where they are absent.
+        `data_folder` and downloaded into the subfolder of that name if they are absent.
 
     Returns
     -------
@@ -166,7 +144,18 @@ def load_dataset(source: str | Path) -> Dataset:
     papershell.trainers.download.DownloadError
         No mirror delivered.
     """
-    return read_folder(resolve(source), name=Path(source).resolve().name)
+    folder = resolve(source)
+    try:
+        data = read_folder(folder, name=Path(source).resolve().name)
+        if source == "digits" and KNOWN.get(data.fingerprint) != "digits":
+            raise DataError(f"{folder} does not hold the digits any more")
+    except (DataError, IdxError, cifar10.Cifar10Error) as error:
+        if str(source) not in SOURCES:
+            raise
+        fetched = f"`papershell data fetch {source}` replaces the files"
+        written = f"delete {folder}, and the next command writes it again"
+        raise DataError(f"{error}; {fetched if source in DOWNLOADS else written}") from error
+    return data
 
 
 def resolve(source: str | Path, *, download: bool = True) -> Path:
@@ -181,7 +170,7 @@ def resolve(source: str | Path, *, download: bool = True) -> Path:
 def check_digests(source: str, folder: Path) -> dict[Path, bool | None]:
     """Return, for each file of the data set in ``folder``, whether it is the published one of ``source``.
 
-    None stands for a file whose digest nobody published.
+    None stands for a file without a published digest.
     """
     published = DOWNLOADS[source].sha256 if source in DOWNLOADS else {}
     archives = [folder / cifar10.ARCHIVE] if (folder / cifar10.ARCHIVE).is_file() else []
@@ -199,13 +188,16 @@ def fetch(name: str, folder: Path | None = None) -> list[Path]:
     """Download the data set ``name`` of `DOWNLOADS` into ``folder``, verified; return its files.
 
     ``folder`` defaults to the subfolder ``name`` of `data_folder`. Files already there with the right
-    SHA-256 are kept.
+    SHA-256 are kept. CIFAR-10's archive is unpacked beside itself.
     """
     if name not in DOWNLOADS:
         raise DataError(f"there is no download called {name!r}; choose one of {', '.join(DOWNLOADS)}")
     folder = folder or data_folder() / name
     download = DOWNLOADS[name]
-    return [fetch_file(file, digest, folder, download.mirrors) for file, digest in download.sha256.items()]
+    files = [fetch_file(file, digest, folder, download.mirrors) for file, digest in download.sha256.items()]
+    if name == "cifar10":
+        cifar10.unpack(files[0])
+    return files
 
 
 def find_idx_files(folder: Path) -> dict[str, Path]:
@@ -359,7 +351,7 @@ def _cifar10_folder(download: bool) -> Path:
     own = data_folder() / "cifar10"
     if not (files := cifar10.find_files(own if own.is_dir() else data_folder())):
         if download:
-            cifar10.unpack(fetch("cifar10", own)[0])
+            fetch("cifar10", own)
         return own
     return files[1].parent
 

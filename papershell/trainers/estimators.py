@@ -2,8 +2,8 @@
 
 They take scikit-learn's parameters and keep its attributes; predicting, probabilities and scoring are
 scikit-learn's own methods. The differences: all rates and folds of the CV are solved in one batch, bytes are
-fitted as they are, and a fit ends only if ``tol`` holds in float64 and the loss is proven to lie within `GAP` of its
-optimum, so that it is never worse than scikit-learn's at the same ``tol``.
+fitted as they are, and a fit has converged only if ``tol`` holds in float64 and the loss is proven to lie within
+`GAP` of its optimum, so that it exceeds scikit-learn's by no more.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from sklearn.utils.validation import (
 from papershell.kernels import PathSolution, fit_path
 from papershell.trainers.linear_model import to_sklearn
 
-GAP = 1e-3  # proven bound of (loss - optimum) / loss; a rate without a penalty has none and is held to tol alone
+GAP = 1e-3  # proven bound of (loss - optimum) / loss; without a penalty there is no such bound, only tol
 
 _SHARED_CONSTRAINTS: dict[str, Any] = {
     "penalty": [StrOptions({"l2", "l1", "elasticnet", "deprecated"}), None],
@@ -77,21 +77,19 @@ class _BatchedFit(linear_model.LogisticRegression):
                 "This solver needs samples of at least 2 classes in the data, but the data contains only one"
                 f" class: {self.classes_[0]!r}"
             )
+        return X, labels, self._weights(X, y, labels, sample_weight)
+
+    def _weights(self, X: np.ndarray, y: np.ndarray, labels: np.ndarray, sample_weight: Any) -> np.ndarray:
+        """Return the weight of each sample (N,): its own times that of its class."""
         weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True, copy=True)
         if self.class_weight is not None:
-            factors = compute_class_weight(
-                self.class_weight,
-                classes=self.classes_,
-                y=y,
-                sample_weight=sample_weight,
-            )
-            weight *= factors[labels]
+            options = {"classes": self.classes_, "y": y, "sample_weight": sample_weight}
+            weight *= compute_class_weight(self.class_weight, **options)[labels]
         with np.errstate(over="ignore"):
             if not np.isfinite(weight.sum()):
-                raise ValueError(
-                    "sample_weight sums to more than float64 holds; divide the weights by a number"
-                )
-        return X, labels, weight
+                text = "sample_weight sums to more than float64 holds; divide the weights by a number"
+                raise ValueError(text)
+        return weight
 
     def _refuse_unsupported(self) -> None:
         """Raise ValueError for a loss that `fit_path` does not minimize; warn as scikit-learn does."""
@@ -147,7 +145,7 @@ class _BatchedFit(linear_model.LogisticRegression):
         return super().predict_proba(X)
 
     def to_sklearn(self) -> Any:
-        """Return a genuine scikit-learn estimator with the same coefficients, which needs nothing of papershell."""
+        """Return a genuine scikit-learn estimator with the same coefficients; it does not import papershell."""
         check_is_fitted(self)
         coef, intercept = self.coef_, self.intercept_
         if len(self.classes_) == 2:
@@ -179,7 +177,7 @@ class LogisticRegression(_BatchedFit):
 
     Parameters are scikit-learn's, and two more: ``multi_class``, ``"multinomial"`` or ``"ovr"`` for K
     independent logistic regressions; ``backend``, a name of `kernels.available_backends` or ``"auto"``.
-    ``solver``, ``random_state``, ``n_jobs`` and ``verbose`` are taken and change nothing.
+    ``solver``, ``random_state``, ``n_jobs`` and ``verbose`` are accepted and ignored.
 
     Attributes
     ----------
@@ -191,7 +189,7 @@ class LogisticRegression(_BatchedFit):
     Raises
     ------
     ValueError
-        Another penalty than L2, sparse X, one class only, and what scikit-learn refuses.
+        Another penalty than L2, sparse X, one class only, and all that scikit-learn refuses.
     """
 
     _parameter_constraints = _SHARED_CONSTRAINTS | {
@@ -226,7 +224,7 @@ class LogisticRegression(_BatchedFit):
         return self
 
     def _warn(self) -> None:
-        """Warn of parameters that change nothing, in scikit-learn's words."""
+        """Warn of parameters that are ignored, in scikit-learn's words."""
         if self.penalty is None and self.C != 1.0:
             warnings.warn("Setting penalty=None will ignore the C and l1_ratio parameters", stacklevel=3)
         if self.l1_ratio is None:
@@ -247,8 +245,8 @@ class LogisticRegression(_BatchedFit):
                 np.concatenate([-coef, coef], axis=1),
                 np.concatenate([-intercept, intercept], axis=1),
             )
-        nothing = np.zeros(1)
-        return PathSolution(coef, intercept, nothing, nothing, nothing, nothing, "")
+        unused = np.zeros(1)
+        return PathSolution(coef, intercept, unused, unused, unused, unused, "")
 
 
 def knowing_labels(scorer: Any, classes: np.ndarray) -> Any:
@@ -282,7 +280,7 @@ class LogisticRegressionCV(_BatchedFit, linear_model.LogisticRegressionCV):
     Raises
     ------
     ValueError
-        ``l1_ratios`` with anything but zero, sparse X, and what scikit-learn refuses.
+        ``l1_ratios`` other than zero, sparse X, and all that scikit-learn refuses.
     """
 
     C_: Any  # a number or, for use_legacy_attributes, (K,)
@@ -326,17 +324,14 @@ class LogisticRegressionCV(_BatchedFit, linear_model.LogisticRegressionCV):
         )
         y = self.classes_[labels]
         splits = list(check_cv(self.cv, y, classifier=True).split(X, y, **routed["splitter"]))
-        masks = np.zeros((len(splits), len(y)))
-        for mask, (train, _) in zip(masks, splits, strict=True):
-            mask[train] = 1.0
-        solution = self._solve(X, labels, 1.0 / self.Cs_, weight, folds=masks)
-        scores = np.array(
-            [
-                self._scores(solution, f, X[test], y[test], _check_method_params(X, routed["scorer"], test))
-                for f, (_, test) in enumerate(splits)
-            ]
-        )
-        self._choose(X, labels, weight, solution, scores)
+        rows = np.arange(len(y))  # a splitter may name a row twice, or give a mask
+        folds = [np.bincount(rows[train], minlength=len(y)) for train, _ in splits]
+        solution = self._solve(X, labels, 1.0 / self.Cs_, weight, folds=np.array(folds, np.float64))
+        options = [_check_method_params(X, routed["scorer"], test) for _, test in splits]
+        scores = [
+            self._scores(solution, f, X[test], y[test], options[f]) for f, (_, test) in enumerate(splits)
+        ]
+        self._choose(X, labels, weight, solution, np.array(scores))
         return self
 
     def _routed(self, sample_weight: Any, params: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""The pictures: accuracy against regularization rate, accuracy and loss by epoch, sample images."""
+"""Figures: accuracy against regularization rate, accuracy and loss by epoch, sample images."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ SAMPLE_COLUMNS, SAMPLE_ROWS = 10, 3
 
 
 def draw_accuracy(path: Path, rates: np.ndarray, accuracy: np.ndarray, best: int, title: str) -> None:
-    """Draw test accuracy against regularization rate into the PNG file ``path``.
+    """Draw test accuracy against regularization rate into the file ``path``; its suffix decides the format.
 
     Parameters
     ----------
-    path : written atomically.
+    path : written atomically; ``.png`` and ``.pdf`` are known formats among others.
     rates : (R,) regularization rates, positive; the axis is logarithmic.
     accuracy : (R,) test accuracy of each, 0 to 1.
     best : index of the rate to mark.
@@ -38,7 +38,7 @@ def draw_accuracy(path: Path, rates: np.ndarray, accuracy: np.ndarray, best: int
 
 
 def draw_history(path: Path, loss: np.ndarray, accuracy: np.ndarray) -> None:
-    """Draw accuracy and loss of each epoch, (E,) both, into the PNG file ``path``."""
+    """Draw accuracy and loss of each epoch, (E,) both, into the file ``path``; its suffix decides the format."""
     figure = _figure(6, 3)
     axes = figure.add_subplot()
     epochs = np.arange(1, len(loss) + 1)
@@ -51,13 +51,13 @@ def draw_history(path: Path, loss: np.ndarray, accuracy: np.ndarray) -> None:
 
 
 def draw_samples(path: Path, images: np.ndarray, labels: np.ndarray, seed: int = SEED) -> None:
-    """Draw 30 random images, each with its label above it, into the PNG file ``path``.
+    """Draw 30 random images, each with its label above it, into the file ``path``; its suffix decides the format.
 
     Parameters
     ----------
-    path : written atomically.
-    images : (N, height, width) or (N, height, width, 3) uint8; all of them are shown where N < 30.
-    labels : (N,) what to write above each.
+    path : written atomically; ``.png`` and ``.pdf`` are known formats among others.
+    images : (N, height, width) or (N, height, width, 3) uint8; all are shown if N < 30.
+    labels : (N,) written above the images.
     seed : of the random choice.
     """
     count = min(SAMPLE_COLUMNS * SAMPLE_ROWS, len(images))
@@ -84,4 +84,4 @@ def _figure(width_inches: float, height_inches: float) -> Any:
 
 def _save(figure: Any, path: Path) -> None:
     with replacing(path, parents=True) as file:
-        figure.savefig(file, format="png", dpi=110, bbox_inches="tight")
+        figure.savefig(file, format=path.suffix.removeprefix(".") or "png", dpi=110, bbox_inches="tight")

@@ -26,15 +26,15 @@ def open_epoch(model: keras.Model, X: np.ndarray, y: np.ndarray) -> Epoch:
     Parameters
     ----------
     model : built and compiled.
-    X : (N, ...) what the model takes; stays on the device as long as the function lives.
+    X : (N, ...) the model's input; stays on the device as long as the function lives.
     y : (N,) int32 labels.
 
     Returns
     -------
     epoch : call it as ``epoch(order, batch_size)`` with ``order`` (n,) int32 indexes; it trains on those
-        images in that order, the last batch smaller where it must be, as ``model.fit(X[order], y[order],
+        images in that order, the last batch smaller if they do not fill it, as ``model.fit(X[order], y[order],
         batch_size=batch_size, shuffle=False)`` does, to rounding, and returns the same logs. It raises
-        `DivergenceError` where the loss is not finite any more.
+        `DivergenceError` if the loss is not finite any more.
     """
     model.evaluate(X[:1], y[:1], batch_size=1, verbose=0)  # makes the metrics' variables
     model.optimizer.build(model.trainable_variables)

@@ -22,9 +22,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from papershell.kernels import normalize
+from papershell.kernels.backends import gpu_count
 from papershell.kernels.files import replacing, write_json
 from papershell.trainers.arguments import add_training_flags, positive
 from papershell.trainers.checkpoint import (
+    Checkpoint,
     CheckpointError,
     DivergenceError,
     read_state,
@@ -33,16 +35,17 @@ from papershell.trainers.checkpoint import (
 from papershell.trainers.data_parallel import DeviceError
 from papershell.trainers.datasets import Dataset, load_dataset
 from papershell.trainers.figures import draw_history
-from papershell.trainers.program import run
+from papershell.trainers.program import interruptible, run
 from papershell.trainers.progress import progress
-from papershell.trainers.provenance import manifest
+from papershell.trainers.provenance import check_replaceable, manifest
 from papershell.trainers.tracking import start_run
 
 if TYPE_CHECKING:
     import keras
 
-EXPERIMENT = MODEL_NAME = "keras-mnist"
-MODEL_FOLDER = "model"
+EXPERIMENT = "keras-mnist"
+MODEL_FOLDER, MODEL_STEM = "model", "keras_mnist"
+EXTRAS = {"tensorflow": "keras", "jax": "jax", "torch": "keras,torch"}  # by Keras's back end
 
 
 def load_keras(device: str = "auto") -> Any:
@@ -60,30 +63,19 @@ def load_keras(device: str = "auto") -> Any:
     backend = os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # no remarks on CPU features
     if missing := [name for name in ("keras", backend) if importlib.util.find_spec(name) is None]:
+        extra = EXTRAS.get(backend, "keras")
         raise DeviceError(
-            f"{' and '.join(missing)} not installed; pip install 'papershell[keras]' adds Keras on TensorFlow"
+            f"{' and '.join(missing)} not installed; pip install 'papershell[{extra}]' adds them"
         )
     if device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
     import keras
 
-    if device == "cuda" and not _gpus(backend):
+    if device == "cuda" and not gpu_count(backend):
         raise DeviceError(
             f"Keras on {backend} sees no GPU, and --device cuda asks for one; leave it out to use the CPU"
         )
     return keras
-
-
-def _gpus(backend: str) -> int:
-    """How many GPUs the library below Keras sees."""
-    library = importlib.import_module(backend)
-    match backend:
-        case "tensorflow":
-            return len(library.config.list_physical_devices("GPU"))
-        case "jax":
-            return sum(device.platform == "gpu" for device in library.devices())
-        case _:
-            return library.cuda.device_count()
 
 
 def build(pixels: int, classes: int, args: argparse.Namespace) -> keras.Model:
@@ -171,7 +163,7 @@ class Training:
             "reference_fit",
         )
         facts = {
-            "model": MODEL_NAME,
+            "model": EXPERIMENT,
             "Keras back end": keras.backend.backend(),
             "data": self._data,
         }
@@ -228,13 +220,13 @@ def write_model(folder: Path, model: keras.Model, facts: dict[str, Any]) -> list
     ``keras_mnist.keras`` is the whole model, ``keras_mnist.weights.h5`` its weights, both as Keras itself
     writes and reads them; ``keras_mnist.json`` says how it was made.
     """
-    paths = [folder / f"keras_mnist.{suffix}" for suffix in ("keras", "weights.h5", "json")]
+    paths = [folder / f"{MODEL_STEM}.{suffix}" for suffix in ("keras", "weights.h5", "json")]
+    write_json(paths[-1], manifest(**facts))  # first: no model lies here without its origin
     with tempfile.TemporaryDirectory() as scratch:
         for path, write in zip(paths, (model.save, model.save_weights), strict=False):
             write(Path(scratch) / path.name)
             with replacing(path, parents=True) as file:
                 file.write((Path(scratch) / path.name).read_bytes())
-    write_json(paths[-1], manifest(**facts))
     return paths
 
 
@@ -243,6 +235,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = _parser().parse_args(argv)
     load_keras(args.device)
     data = load_dataset(args.data_folder)
+    check_replaceable(Path(args.out) / MODEL_FOLDER / f"{MODEL_STEM}.keras", data, overwrite=args.overwrite)
     with start_run(EXPERIMENT, f"train keras-mnist on {data.name}") as run:
         run.log_params(vars(args))
         training = Training(data, args)
@@ -252,11 +245,12 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _train(training: Training, args: argparse.Namespace, run: Any) -> float:
     """Train to the end, from the last checkpoint if asked; print, log and save on the way. Return seconds."""
-    checkpoint = Path(args.out) / "keras_mnist_checkpoint.npz"
-    if args.resume and checkpoint.exists():
-        training.restore(checkpoint)
+    checkpoint = Checkpoint(Path(args.out) / f"{MODEL_STEM}_checkpoint.npz", "epoch")
+    if args.resume and checkpoint.path.exists():
+        training.restore(checkpoint.path)
+        checkpoint.saved = training.epoch
     start = time.perf_counter()
-    with progress("training", args.epochs) as update:
+    with progress("training", args.epochs) as update, interruptible(checkpoint.kept):
         while training.epoch < args.epochs:
             logs = training.advance()
             run.log_metrics(logs, step=training.epoch)
@@ -266,12 +260,13 @@ def _train(training: Training, args: argparse.Namespace, run: Any) -> float:
             )
             update(training.epoch, f"loss {logs['loss']:.4f}")
             if training.epoch % args.checkpoint_every == 0 or training.epoch == args.epochs:
-                training.save(checkpoint)
+                training.save(checkpoint.path)
+                checkpoint.saved = training.epoch
     return time.perf_counter() - start
 
 
 def _finish(training: Training, data: Dataset, args: argparse.Namespace, run: Any, seconds: float) -> None:
-    """Print what was reached, write model and figure, record both."""
+    """Print the test results, write model and figure, record both."""
     X, y = normalize(data.X_test), data.y_test.astype(np.int32)
     loss, accuracy = training.model.evaluate(X, y, batch_size=1000, verbose=0)
     metrics = {"final test loss": float(loss), "final test accuracy": float(accuracy)}
@@ -282,6 +277,7 @@ def _finish(training: Training, data: Dataset, args: argparse.Namespace, run: An
     run.log_artifact(picture)
     facts = {
         "dataset": data.name,
+        "fingerprint": data.fingerprint,
         "keras_backend": os.environ["KERAS_BACKEND"],
         "seconds": seconds,
         "arguments": vars(args),
@@ -289,7 +285,7 @@ def _finish(training: Training, data: Dataset, args: argparse.Namespace, run: An
         **metrics,
     }
     files = write_model(Path(args.out) / MODEL_FOLDER, training.model, facts)
-    model = run.register_model(MODEL_NAME, files)
+    model = run.register_model(args.name or f"keras-{data.title}", files)
     for path in (*files, picture):
         print(f"wrote {path}")
     if model:

@@ -1,13 +1,13 @@
 """A fitted linear classifier: how it predicts, and the files it is kept in.
 
-Pixels count as 0 to 1 (a byte divided by 255) in every model here; what scikit-learn loads from the .pkl
+Pixels count as 0 to 1 (a byte divided by 255) in every model here; the estimator in the .pkl
 therefore expects ``X / 255``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,13 @@ import numpy as np
 
 from papershell.kernels.files import replacing, write_json
 from papershell.trainers import SEED
+from papershell.trainers.npz import read_npz
 from papershell.trainers.provenance import manifest
 
 PIXEL_SCALE = 1 / 255
 MODEL_STEM = "sklearn_mnist_model"
+LARGEST = 1e100  # of a coefficient; a sum of a few billion pixels times so much is still finite
+_KINDS = {"coef": "f", "intercept": "f", "classes": "biufU", "loss": "U", "l2": "f", "n_iter": "iu"}
 
 
 class ModelError(ValueError):
@@ -56,24 +59,25 @@ class LinearModel:
         return self.classes[(X @ (self.coef.T * PIXEL_SCALE) + self.intercept).argmax(axis=1)]
 
     def save(self, path: Path) -> None:
-        """Write the model to an .npz file, atomically; nothing in it needs unpickling."""
+        """Write the model to an .npz file, atomically; a reader unpickles no part of it."""
         with replacing(path, parents=True) as file:
             np.savez(file, **asdict(self))
 
     @classmethod
     def load(cls, path: Path) -> LinearModel:
-        """Read a model that `save` wrote.
+        """Read a model that `save` wrote; memory is bounded by the size of the file.
 
         Raises
         ------
         ModelError
             The file is damaged or holds something else.
+        OSError
+            The file cannot be read.
         """
         with open(path, "rb") as file:
             try:
-                with np.load(file, allow_pickle=False) as arrays:
-                    model = cls(**{name: arrays[name] for name in cls.__dataclass_fields__})
-                model = replace(model, loss=str(model.loss), l2=float(model.l2), n_iter=int(model.n_iter))
+                arrays: dict[str, Any] = read_npz(file, _KINDS)
+                model = cls(**arrays | {name: arrays[name].item() for name in ("loss", "l2", "n_iter")})
                 model._check()
             except Exception as error:  # zipfile and NumPy raise a dozen types on damaged files
                 raise ModelError(
@@ -82,11 +86,18 @@ class LinearModel:
         return model
 
     def _check(self) -> None:
-        K, P = self.coef.shape
-        if not (K > 1 and P > 0 and self.intercept.shape == self.classes.shape == (K,)):
+        """Raise ValueError unless a fit could have given these numbers."""
+        if self.coef.ndim != 2 or self.coef.shape[0] < 2 or not self.coef.shape[1]:
+            raise ValueError(f"its coefficients have the shape {self.coef.shape}")
+        if not self.intercept.shape == self.classes.shape == self.coef.shape[:1]:
             raise ValueError("its arrays do not fit together")
-        if not (np.isfinite(self.coef).all() and np.isfinite(self.intercept).all()):
-            raise ValueError("it holds numbers that are not finite")
+        for array in (self.coef, self.intercept, np.array(self.l2)):
+            if not (np.abs(array) <= LARGEST).all():  # false for NaN
+                raise ValueError(f"it holds numbers that are not finite or larger than {LARGEST:g}")
+        if self.loss not in ("multinomial", "ovr") or self.l2 < 0 or self.n_iter < 0:
+            raise ValueError(f"its loss is {self.loss!r}, l2 {self.l2}, n_iter {self.n_iter}")
+        if len(np.unique(self.classes)) < len(self.classes):
+            raise ValueError("it names a class twice")
 
     def to_sklearn(self) -> Any:
         """Return the model as scikit-learn's own estimator; see `to_sklearn`."""
@@ -98,14 +109,14 @@ class LinearModel:
 def to_sklearn(
     coef: np.ndarray, intercept: np.ndarray, classes: np.ndarray, *, l2: float, loss: str, n_iter: int
 ) -> Any:
-    """Return fitted coefficients as a genuine scikit-learn estimator that needs nothing of papershell.
+    """Return fitted coefficients as a genuine scikit-learn estimator, which does not import papershell.
 
     Parameters
     ----------
     coef : (K, P) float64.
     intercept : (K,) float64.
     classes : (K,) sorted labels.
-    l2 : regularization rate; the estimator's C is 1 / l2.
+    l2 : regularization rate; the estimator's C is 1 / l2, infinite for 0.
     loss : ``multinomial`` gives a `LogisticRegression`; so does ``ovr`` of two classes. ``ovr`` of more
         gives a `OneVsRestClassifier` of binary ones, since `LogisticRegression` would read K rows as softmax.
     n_iter : steps that the solver took, for ``n_iter_``.
@@ -119,12 +130,18 @@ def to_sklearn(
     from sklearn.linear_model import LogisticRegression
     from sklearn.multiclass import OneVsRestClassifier
 
-    rest = OneVsRestClassifier(LogisticRegression(C=1 / l2, random_state=SEED))
-    rest.fit(np.zeros((len(classes), 1)), classes)  # sets what this version of scikit-learn wants set
+    rest = OneVsRestClassifier(LogisticRegression(C=_inverse(l2), random_state=SEED))
+    rest.fit(
+        np.zeros((len(classes), 1)), classes
+    )  # sets the attributes that this version of scikit-learn reads
     rows = zip(coef[:, None], intercept[:, None], strict=True)
     rest.estimators_ = [_sklearn_model(row, offset, np.array([0, 1]), l2, n_iter) for row, offset in rows]
     rest.n_features_in_ = coef.shape[1]
     return rest
+
+
+def _inverse(l2: float) -> float:
+    return 1 / l2 if l2 else float("inf")
 
 
 def _sklearn_model(
@@ -132,7 +149,7 @@ def _sklearn_model(
 ) -> Any:
     from sklearn.linear_model import LogisticRegression
 
-    model = LogisticRegression(C=1 / l2, random_state=SEED)
+    model = LogisticRegression(C=_inverse(l2), random_state=SEED)
     model.coef_, model.intercept_, model.classes_ = coef, intercept, classes
     model.n_features_in_, model.n_iter_ = coef.shape[1], np.array([n_iter], dtype=np.int32)
     return model
@@ -153,8 +170,8 @@ def write_model(folder: Path, model: LinearModel, facts: Mapping[str, Any]) -> l
 
     pickled = model_path(folder)
     safe, record = (pickled.with_suffix(suffix) for suffix in (".npz", ".json"))
+    write_json(record, manifest(seed=SEED, **facts))  # first: no model lies here without its origin
     with replacing(pickled, parents=True) as file:
         joblib.dump(model.to_sklearn(), file)
     model.save(safe)
-    write_json(record, manifest(seed=SEED, **facts))
     return [pickled, safe, record]

@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _record(args: argparse.Namespace, data: Dataset, fit: Callable[[], Sweep]) -> None:
-    """Fit, and tell and keep what came out."""
+    """Fit, then print, record and write the result."""
     with start_run(EXPERIMENT, f"train logreg on {data.name}") as recorder:
         recorder.log_params(vars(args))
         print(f"training logistic regression, rate {args.regularization:g}, {len(data.X_train)} images")

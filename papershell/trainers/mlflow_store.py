@@ -27,6 +27,7 @@ from papershell.trainers.recording import MODEL_FOLDER, ModelVersion, TrackingEr
 
 STORE_FOLDER = Path(".papershell")
 PROCESS_TAG = "papershell.process"
+FAILURE_TAG = "papershell.failure"
 SIGNS = "running"  # the folder, beside the SQLite file, of the life signs of the processes that record
 
 
@@ -56,6 +57,7 @@ def new_run(experiment: str, name: str) -> Iterator[MlflowRecorder]:
         except BaseException as error:
             with suppress(TrackingError):  # why the block failed matters more
                 stopped = isinstance(error, KeyboardInterrupt)
+                store.set_tag(run.info.run_id, FAILURE_TAG, str(error) or type(error).__name__)
                 store.set_terminated(run.info.run_id, "KILLED" if stopped else "FAILED")
             raise
         store.set_terminated(run.info.run_id)
@@ -178,7 +180,7 @@ def _explained(file: Path | None) -> Iterator[None]:
 
 
 def _close_killed(store: _Store, folder: Path) -> None:
-    """Mark the runs whose process ended without a word."""
+    """Mark the runs whose process was killed."""
     with take_down_dead(folder / SIGNS) as signs:
         for sign in signs:
             experiments = [experiment.experiment_id for experiment in store.search_experiments()]

@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, plain lines elsewhere; of many processes the first one tells."""
+"""Progress of long work: a bar on a terminal, plain lines elsewhere; of many processes only the first one shows it."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ Update = Callable[[float, str], None]
 
 @contextmanager
 def progress(description: str, total: float | None) -> Iterator[Update]:
-    """Show how far some work is, on stderr.
+    """Show the progress of some work on stderr.
 
     Parameters
     ----------
-    description : what is being done, as in ``downloading train-images.gz``.
-    total : the amount that is all of it, in the caller's unit; None where nobody knows.
+    description : of the work, as in ``downloading train-images.gz``.
+    total : the whole amount, in the caller's unit; None if it is unknown.
 
     Yields
     ------

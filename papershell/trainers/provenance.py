@@ -23,7 +23,7 @@ LIBRARIES = (
 
 
 class ModelExistsError(ValueError):
-    """A model of another origin lies where one is to be written; the message names both."""
+    """A model made from other data would be replaced; the message names both."""
 
 
 def check_replaceable(model: Path, data: Dataset, *, overwrite: bool) -> None:
@@ -31,7 +31,7 @@ def check_replaceable(model: Path, data: Dataset, *, overwrite: bool) -> None:
 
     Parameters
     ----------
-    model : a model file; the .json file of its name beside it says what it was made from.
+    model : a model file; the .json file of its name beside it names its data.
     """
     if overwrite or not model.exists():
         return
@@ -41,7 +41,7 @@ def check_replaceable(model: Path, data: Dataset, *, overwrite: bool) -> None:
             return
         origin = f"was made from {record['dataset']}"
     except (OSError, ValueError, LookupError, TypeError):
-        origin = "does not say what it was made from"
+        origin = "does not say from which data it was made"
     raise ModelExistsError(
         f"{model} {origin}, and this model is to be made from {data.name}; name another folder with --out, "
         f"or replace it with --overwrite"

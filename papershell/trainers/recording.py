@@ -1,4 +1,4 @@
-"""What a trainer tells about its run, and what a record keeps of runs and models."""
+"""The recorder that a trainer reports to, and the records that are kept of runs and models."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
-MODEL_FOLDER = "model"  # of a run's files: where those of its model lie
+MODEL_FOLDER = "model"  # the folder, among a run's files, of its model
 
 
 class TrackingError(RuntimeError):
-    """A run or model cannot be found or recorded; the message says what to do."""
+    """A run or model cannot be found or recorded; the message names the remedy."""
 
 
 @dataclass(frozen=True)
@@ -41,13 +41,14 @@ class RunRecord:
     params: Mapping[str, str] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
     files: Sequence[str] = ()
+    failure: str = ""  # why it failed, if the record knows
 
 
 class Recorder(Protocol):
-    """Takes what a trainer tells about its run."""
+    """Takes the parameters, metrics and files of one run."""
 
     def log_params(self, params: Mapping[str, object]) -> None:
-        """Record what was asked for, once."""
+        """Record the parameters, once."""
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Record measured values; with ``step`` they become points of a curve."""

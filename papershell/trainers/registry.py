@@ -31,7 +31,7 @@ def download_model(name: str, version: str | None, folder: Path) -> list[Path]:
     ----------
     name : the registered name.
     version : which one; None takes the newest.
-    folder : where the files go, each of them whole or not at all; made if missing.
+    folder : receives the files, each whole or not at all; made if missing.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The runs of this machine's record: which there were, and all that each one told."""
+"""The runs in this machine's record, with all that each one reported."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from papershell.trainers.mlflow_store import open_store
+from papershell.trainers.mlflow_store import FAILURE_TAG, open_store
 from papershell.trainers.recording import RunRecord, TrackingError
 
 
@@ -49,6 +49,15 @@ def _record(run: Any, names: Mapping[str, str], files: Sequence[str] = ()) -> Ru
     info, data = run.info, run.data
     started = datetime.fromtimestamp(info.start_time / 1000)
     experiment = names[info.experiment_id]
+    failure = data.tags.get(FAILURE_TAG, "")
     return RunRecord(
-        info.run_id, info.run_name, experiment, info.status, started, data.params, data.metrics, files
+        info.run_id,
+        info.run_name,
+        experiment,
+        info.status,
+        started,
+        data.params,
+        data.metrics,
+        files,
+        failure,
     )

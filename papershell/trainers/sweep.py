@@ -14,6 +14,7 @@ from papershell.kernels import PathSolution, fit_path
 from papershell.trainers import SEED
 from papershell.trainers.datasets import Dataset
 from papershell.trainers.linear_model import PIXEL_SCALE, LinearModel
+from papershell.trainers.program import interruptible
 from papershell.trainers.progress import progress
 
 
@@ -29,7 +30,7 @@ class Sweep:
     solution : `kernels.PathSolution` of the whole training part.
     test_accuracy : (R,) on the test part.
     cv_accuracy : (R,) mean over the folds; None without folds.
-    best : index of the most accurate rate, by ``cv_accuracy`` where there is one; of equals the largest rate.
+    best : index of the most accurate rate, by ``cv_accuracy`` if there are folds; of equals the largest rate.
     """
 
     l2: np.ndarray
@@ -87,7 +88,7 @@ def sweep(
     data : images as bytes; they are scaled inside the solver and never copied.
     l2 : (R,) positive regularization rates, 1 / C.
     loss : ``multinomial``, its intercept unpenalized; or ``ovr``, one logistic regression per class with
-        the intercept penalized, which is what liblinear minimizes.
+        the intercept penalized: the objective of liblinear.
     folds : choose the best rate by cross-validation on the training part, with so many stratified folds
         that are solved in the same batch; None chooses by the test part.
     tol : bound on max |gradient| of each mean objective; scikit-learn's own is 1e-4.
@@ -124,9 +125,10 @@ def _fit(
     gap: float | None,
     backend: str,
 ) -> PathSolution:
-    """All rates of all folds in one call, with a sign of life."""
+    """Fit all rates of all folds in one call, with progress on stderr."""
     problems = len(rates) * (1 if masks is None else len(masks))
-    with progress("fitting", problems) as update:
+    stopped = interruptible(lambda: "the fit is lost, and no file was written")
+    with progress("fitting", problems) as update, stopped:
         return fit_path(
             X,
             y,
@@ -164,7 +166,7 @@ def _fold(solution: PathSolution, f: int) -> PathSolution:
 
 
 def _held_out_accuracy(solution: PathSolution, X: np.ndarray, y: np.ndarray, masks: np.ndarray) -> np.ndarray:
-    """(R,) mean over the folds of the accuracy on what each did not train on."""
+    """(R,) mean over the folds of the accuracy on the rows that each did not train on."""
     scores = [_accuracy(_fold(solution, f), X[~mask], y[~mask]) for f, mask in enumerate(masks) if f]
     return np.mean(scores, axis=0)
 
@@ -188,7 +190,7 @@ def _accuracy(solution: PathSolution, X: np.ndarray, y: np.ndarray) -> np.ndarra
 
 
 def warn_unconverged(solution: PathSolution) -> None:
-    """Say on stderr how many rates stopped short of their optimum, and why."""
+    """Report on stderr how many rates stopped short of their goal, and why."""
     for status, count in Counter(solution.status).items():
         if not status.reached:
             print(f"{count} of {len(solution.status)} rates: {status.message}", file=sys.stderr)

@@ -11,6 +11,7 @@ from papershell.trainers.datasets import Dataset
 from papershell.trainers.figures import draw_accuracy, draw_samples
 from papershell.trainers.linear_model import model_path, write_model
 from papershell.trainers.logreg import EXPERIMENT, model_name
+from papershell.trainers.program import interruptible
 from papershell.trainers.recording import ModelVersion, Recorder
 from papershell.trainers.sweep import Sweep
 from papershell.trainers.tracking import start_run
@@ -18,7 +19,7 @@ from papershell.trainers.tracking import start_run
 
 @dataclass(frozen=True)
 class Kept:
-    """What was kept of a sweep.
+    """The files, record and model of a sweep.
 
     Attributes
     ----------
@@ -47,12 +48,13 @@ def keep(result: Sweep, data: Dataset, folder: Path, *, name: str | None = None)
     name : registers the model under it; None takes `papershell.trainers.logreg.model_name`.
     """
     facts = _facts(result, data)
-    files, figures = write_model(folder, result.model, facts), _draw(result, data, folder)
-    with start_run(EXPERIMENT, f"sweep {data.name}") as run:
-        _record(run, facts)
-        for path in figures:
-            run.log_artifact(path)
-        model = run.register_model(name or model_name(data), files)
+    with interruptible(lambda: f"the files in {folder} are whole, the model is not registered"):
+        files, figures = write_model(folder, result.model, facts), _draw(result, data, folder)
+        with start_run(EXPERIMENT, f"sweep {data.name}") as run:
+            _record(run, facts)
+            for path in figures:
+                run.log_artifact(path)
+            model = run.register_model(name or model_name(data), files)
     return Kept(facts, files, figures, model)
 
 

@@ -21,6 +21,7 @@ import numpy as np
 
 from papershell.kernels.cifar10_net import IMAGE_SHAPE
 from papershell.trainers.arguments import add_training_flags, positive
+from papershell.trainers.checkpoint import Checkpoint
 from papershell.trainers.cifar10 import CLASS_NAMES
 from papershell.trainers.cifar10_fast import FastTraining
 from papershell.trainers.cifar10_model import MODEL_STEM, classify, write_model
@@ -28,8 +29,9 @@ from papershell.trainers.cifar10_recipe import Recipe
 from papershell.trainers.cifar10_walkthrough import MODEL_NAME, Training
 from papershell.trainers.data_parallel import open_processes
 from papershell.trainers.datasets import Dataset, read_cifar10, resolve
-from papershell.trainers.program import run
+from papershell.trainers.program import interruptible, run
 from papershell.trainers.progress import progress
+from papershell.trainers.provenance import check_replaceable
 from papershell.trainers.tracking import start_run
 
 EXPERIMENT = "day1-experiment-train"
@@ -41,6 +43,11 @@ DEFAULTS: dict[str, tuple[float, float]] = {  # by flag: of the walk-through, of
     "print_every": (2000, 50),
     "checkpoint_every": (2000, 200),
 }
+
+
+def model_name(data: Dataset) -> str:
+    """Return the name that a network trained on ``data`` is registered under: ``cifar10-net`` if it is CIFAR-10."""
+    return MODEL_NAME if data.title == "cifar10" else f"{MODEL_NAME}-{data.title}"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -57,6 +64,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             FastTraining(recipe, data, processes, args.epochs) if fast else Training(recipe, data, processes)
         )
         first = processes.rank == 0
+        if first:
+            check_replaceable(Path(args.out) / f"{MODEL_STEM}.pt", data, overwrite=args.overwrite)
         with start_run(EXPERIMENT, f"train torch-cifar10 on {data.name}", record=first) as run:
             run.log_params(vars(args))
             seconds = _train(training, args, run)
@@ -66,11 +75,13 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _train(training: Training | FastTraining, args: argparse.Namespace, run: Any) -> float:
     """Train to the end, from the last checkpoint if asked; print, log and save on the way. Return seconds."""
-    checkpoint, first = Path(args.out) / f"{MODEL_STEM}_checkpoint.npz", training.processes.rank == 0
-    if args.resume and checkpoint.exists():
-        training.restore(checkpoint)
+    checkpoint = Checkpoint(Path(args.out) / f"{MODEL_STEM}_checkpoint.npz", "step")
+    first = training.processes.rank == 0
+    if args.resume and checkpoint.path.exists():
+        training.restore(checkpoint.path)
+        checkpoint.saved = training.step
     start, total = time.perf_counter(), args.epochs * training.steps_an_epoch
-    with progress("training", total) as update:
+    with progress("training", total) as update, interruptible(checkpoint.kept):
         while training.step < total:
             training.advance(_stop(training, args))
             if first:
@@ -79,7 +90,8 @@ def _train(training: Training | FastTraining, args: argparse.Namespace, run: Any
                 if batch % args.print_every == 0:
                     _report(training, args, run)
                 if training.step % args.checkpoint_every == 0 or training.step == total:
-                    training.save(checkpoint)
+                    training.save(checkpoint.path)
+                    checkpoint.saved = training.step
     return time.perf_counter() - start
 
 
@@ -90,7 +102,7 @@ def _place(training: Training | FastTraining) -> tuple[int, int]:
 
 
 def _stop(training: Training | FastTraining, args: argparse.Namespace) -> int:
-    """Up to which step to train before there is something to show, to save or to shuffle."""
+    """Return the step at which the next output, checkpoint or shuffle is due."""
     epoch, batch = divmod(training.step, training.steps_an_epoch)
     within = min(_next(batch, args.print_every), _next(batch, STEPS_A_CALL), training.steps_an_epoch)
     return min(epoch * training.steps_an_epoch + within, _next(training.step, args.checkpoint_every))
@@ -113,7 +125,7 @@ def _next(step: int, every: int) -> int:
 def _finish(
     training: Training | FastTraining, data: Dataset, args: argparse.Namespace, run: Any, seconds: float
 ) -> None:
-    """Print what was reached, write the model of the first seed, record both."""
+    """Print the accuracy, write the model of the first seed, record both."""
     print("Finished Training")
     levels, images = training.recipe.levels(), data.X_test.reshape(-1, *IMAGE_SHAPE)
     nets = training.nets()
@@ -130,6 +142,7 @@ def _finish(
     run.log_metrics({"accuracy": accuracy.mean(), "seconds": seconds})
     facts = {
         "dataset": data.name,
+        "fingerprint": data.fingerprint,
         "device": device,
         "processes": training.processes.count,
         "seconds": seconds,
@@ -138,7 +151,7 @@ def _finish(
         "test_accuracy": accuracy.tolist(),
     }
     files = write_model(Path(args.out), nets[0].cpu(), levels, facts)
-    model = run.register_model(MODEL_NAME, files)
+    model = run.register_model(args.name or model_name(data), files)
     for path in files:
         print(f"wrote {path}")
     if model:

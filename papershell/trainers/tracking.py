@@ -1,4 +1,4 @@
-"""Where metrics go: MLflow on this machine, the Azure ML run inside a job, nowhere without either.
+"""The place for a run's metrics: MLflow on this machine, the Azure ML run inside a job, none without either.
 
 On this machine they go into the store of `papershell.trainers.mlflow_store`. Inside an Azure ML job
 (``AZUREML_RUN_ID`` is set) the run itself records, through `papershell.trainers.azure_run`: every job image
@@ -24,13 +24,13 @@ def start_run(experiment: str, name: str, *, record: bool = True) -> Iterator[Re
     Parameters
     ----------
     experiment : the group of runs, as in ``sklearn-mnist``.
-    name : says in words what is done, as in ``sweep digits``.
+    name : of the run, in words, as in ``sweep digits``.
     record : if False, log nothing (use on every rank but 0).
 
     Yields
     ------
-    recorder : the Azure ML run inside a job; else MLflow if it is installed; else a recorder that keeps
-        nothing, after one line on stderr that says so.
+    recorder : the Azure ML run inside a job; else MLflow if it is installed; else a recorder that drops
+        everything, after one line on stderr that says so.
     """
     if not record:
         yield _NoRecorder()
@@ -40,7 +40,7 @@ def start_run(experiment: str, name: str, *, record: bool = True) -> Iterator[Re
         with azure_run.current_run() as recorder:
             yield recorder
     elif importlib.util.find_spec("mlflow") is None:
-        print("nothing is recorded: pip install 'papershell[track]' adds MLflow", file=sys.stderr)
+        print("this run is not recorded: pip install 'papershell[track]' adds MLflow", file=sys.stderr)
         yield _NoRecorder()
     else:
         from papershell.trainers import mlflow_store

@@ -56,9 +56,6 @@ def prepare_suites(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "suites"
     folder.mkdir()
     shutil.copy(runner.FOLDER / "pytest.ini", folder)
-    (folder / "conftest.py").write_text(
-        "from papershell.benchmarks.conftest import measure, pytest_addoption, session\n"
-    )
     monkeypatch.setenv("PYTHONPATH", str(runner.FOLDER.parents[1]))
     monkeypatch.setattr(runner, "FOLDER", folder)
     return folder

@@ -180,7 +180,7 @@ def _benchmark(case: Case, reference: Case | None, sample: Any) -> dict[str, Any
     return {
         "group": case.group,
         "name": case.name,
-        "fullname": f"benchmarks/test_kernels.py::{case.name}",
+        "fullname": f"test_kernels.py::{case.name}",
         "params": {"backend": case.backend, "dtype": case.dtype},
         "stats": _stats(data),
         "extra_info": {

@@ -21,13 +21,32 @@ MACHINE = "amd-epyc-2c-3f2a9c"
 WITHOUT_ISAL = [case for case in CASES if case.case != "isal"]
 PLANTED, KEY = "numba, out=", "test_kernels.py::test_normalize_float32[numba, out=]"
 ROOT = runner.FOLDER.parent
+NUMBERS = """
+import numpy as np
+import pytest
+
+from papershell.benchmarks.case import Case, Work, against
+from papershell.kernels import normalize
+
+X = np.arange(256, dtype=np.uint8).repeat(100)
+CALLS = {"NumPy": lambda: X / 255, "normalize": lambda: normalize(X, dtype="float64", backend="numpy")}
+WORK = Work(moved_bytes=9 * X.size, ceiling="copy, L2")
+
+
+@pytest.mark.parametrize("case", CALLS)
+def test_numbers(measure, case):
+    measure(Case.among(CALLS, case, group="numbers", error=against(X / 255), tolerance=1e-15, work=WORK))
+"""
 WRONG = """
+from papershell.benchmarks.case import Case
+
+
 def test_wrong(measure):
-    measure({"three": lambda: 3}, "three", group="numbers", error=float, tolerance=0, dtype="")
+    measure(Case.among({"three": lambda: 3}, "three", group="numbers", error=float, tolerance=0))
 
 
 def test_right(measure):
-    measure({"zero": lambda: 0}, "zero", group="numbers", error=float, tolerance=0, dtype="")
+    measure(Case.among({"zero": lambda: 0}, "zero", group="numbers", error=float, tolerance=0))
 """
 
 
@@ -65,14 +84,13 @@ def sentence(text: str) -> str:
 
 
 def test_run_measures_real_kernels_and_appends_to_the_history(suites: Path, bench: Bench) -> None:
-    (suites / "test_solver.py").symlink_to(ROOT / "benchmarks" / "test_solver.py")
-    (suites / "conftest.py").write_text("from papershell.benchmarks.conftest import *\n")
-    code, out, _ = bench("run", "--smoke", "--select", "test_digits", "--history", "history")
+    (suites / "test_first_call.py").write_text(NUMBERS)
+    code, out, _ = bench("run", "--smoke", "--select", "numbers", "--history", "history")
     assert code == 0 and "wrote outputs/bench.json" in out
     run = read_run(Path("outputs/bench.json"))
     assert {*benchmarks_of(run)} == {
-        "test_solver.py::test_digits[scikit-learn lbfgs]",
-        "test_solver.py::test_digits[fit_path]",
+        "test_first_call.py::test_numbers[NumPy]",
+        "test_first_call.py::test_numbers[normalize]",
     }
     for benchmark in run["benchmarks"]:
         assert benchmark["extra_info"]["case"] in out and f"{benchmark['extra_info']['ratio']:.3g}" in out
@@ -81,14 +99,15 @@ def test_run_measures_real_kernels_and_appends_to_the_history(suites: Path, benc
     code, out, _ = bench("check", "--baseline", "history")
     assert code == 0 and "nothing to compare with" in out
     code, out, _ = bench("report", "--history", "history")
-    assert code == 0 and "fit_path" in Path("outputs/bench.html").read_text()
+    assert code == 0 and "normalize" in Path("outputs/bench.html").read_text()
 
 
 def test_a_failing_check_shows_the_others_and_exits_with_1(suites: Path, bench: Bench) -> None:
     (suites / "test_numbers.py").write_text(WRONG)
     code, out, err = bench("run", "--smoke", "--history", "history")
-    assert code == 1 and "no time is recorded for it; what was measured is in outputs/bench.json" in sentence(
-        err
+    assert (
+        code == 1
+        and "no time is recorded for it; the results so far are in outputs/bench.json" in sentence(err)
     )
     table = out[out.rindex("times as fast as the reference") :]
     assert "zero" in table and "three" not in table and "wrong result before timing" in out
@@ -97,7 +116,10 @@ def test_a_failing_check_shows_the_others_and_exits_with_1(suites: Path, bench: 
 
 @pytest.mark.parametrize(
     ("select", "said"),
-    [("no_such_name", "nothing was measured"), ("a b", "does not understand the selection")],
+    [
+        ("no_such_name", "no result: no benchmark has such a name"),
+        ("a b", "does not understand the selection"),
+    ],
 )
 def test_a_selection_of_nothing_is_one_sentence(suites: Path, bench: Bench, select: str, said: str) -> None:
     (suites / "test_numbers.py").write_text(WRONG)
@@ -168,6 +190,7 @@ def test_a_baseline_that_is_no_folder_is_one_sentence(bench: Bench) -> None:
 AGAIN = """
 import time
 import pytest
+from papershell.benchmarks.case import Case
 
 SECONDS = {{"X / 255.0": 2e-3, "numba, out=": {seconds}}}
 
@@ -175,33 +198,61 @@ SECONDS = {{"X / 255.0": 2e-3, "numba, out=": {seconds}}}
 @pytest.mark.parametrize("case", SECONDS)
 def test_normalize_float32(measure, case):
     calls = {{name: lambda s=s: time.sleep(s) for name, s in SECONDS.items()}}
-    measure(calls, case, group="normalize, float32", error=lambda _: 0, tolerance=0, dtype="")
+    measure(Case.among(calls, case, group="normalize, float32", error=lambda _: 0, tolerance=0))
 """
 
 
-def here(run: dict[str, Any], machine: dict[str, Any], ratio: float) -> dict[str, Any]:
+def here(run: dict[str, Any], machine: dict[str, Any], ratio: float, prefix: str = "") -> dict[str, Any]:
     """Return a run as of this machine, in which the planted case has about this ratio."""
     run["machine_info"]["papershell"]["id"] = machine["id"]
     shares = {"ratio": ratio, "ratio_low": ratio * 0.99, "ratio_high": ratio * 1.01}
     for benchmark in run["benchmarks"]:
+        benchmark["fullname"] = prefix + benchmark["fullname"]
         if benchmark["extra_info"]["case"] == PLANTED:
             benchmark["extra_info"] |= shares
     return run
 
 
-def test_check_confirms_by_measuring_that_case_again(suites: Path, bench: Bench) -> None:
+@pytest.mark.parametrize("outside", [False, True], ids=["ours", "outside"])
+def test_check_confirms_by_measuring_that_case_again(suites: Path, bench: Bench, outside: bool) -> None:
     """Sleeps make ratios of about 1/8, as in the run that is judged, and 1/2, as in the history."""
-    (suites / "test_kernels.py").write_text(AGAIN.format(seconds=16e-3))
-    measured = runner.run_suites(Path("first.json"), select="X", budget_s=0.05, quiet=True)
+    file = (Path() if outside else suites) / "test_kernels.py"
+    prefix = records.OUTSIDE if outside else ""
+    file.write_text(AGAIN.format(seconds=16e-3))
+    paths = [file] if outside else []
+    measured = runner.run_suites(Path("first.json"), paths=paths, select="X", budget_s=0.05, quiet=True)
+    assert [*benchmarks_of(measured)] == [f"{prefix}test_kernels.py::test_normalize_float32[X / 255.0]"]
     machine = measured["machine_info"]["papershell"]
     for index in range(5):
-        append(Path("history"), here(make_run(index), machine, 0.5 * (1 + 0.02 * index)))
-    write_run(Path("run.json"), here(make_run(9), machine, 1 / 8))
+        append(Path("history"), here(make_run(index), machine, 0.5 * (1 + 0.02 * index), prefix))
+    write_run(Path("run.json"), here(make_run(9), machine, 1 / 8, prefix))
     code, out, err = bench("check", "run.json", "--baseline", "history")
-    assert (code, err) == (1, "") and KEY in out
-    (suites / "test_kernels.py").write_text(AGAIN.format(seconds=4e-3))
+    assert (code, err) == (1, "") and prefix + KEY in out
+    file.write_text(AGAIN.format(seconds=4e-3))
     code, out, err = bench("check", "run.json", "--baseline", "history")
     assert (code, err) == (0, "") and KEY not in out
+
+
+def test_files_of_your_own_are_run_from_any_folder_above_them(bench: Bench) -> None:
+    mine = Path("mine/bench.v1")
+    mine.mkdir(parents=True)
+    (mine / "test_numbers.py").write_text(NUMBERS)
+    (mine / "test_decode.py").write_text(WRONG.replace("lambda: 3", "lambda: 0"))
+    code, _, err = bench("run", "mine", "--smoke", "--device", "cpu")
+    assert (code, err) == (0, "")
+    keys = {f"./mine/bench.v1/test_numbers.py::test_numbers[{case}]" for case in ("NumPy", "normalize")}
+    decode = {f"./mine/bench.v1/test_decode.py::test_{name}" for name in ("wrong", "right")}
+    assert {*benchmarks_of(read_run(Path("outputs/bench.json")))} == keys | decode
+    code, _, _ = bench("run", mine / "test_numbers.py", "--smoke", "--select", "normalize")
+    assert code == 0 and len(benchmarks_of(read_run(Path("outputs/bench.json")))) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "said"), [("absent", "no such file or folder"), ("..", "start the run in a folder above it")]
+)
+def test_a_path_that_cannot_be_run_is_one_sentence(bench: Bench, path: str, said: str) -> None:
+    code, out, err = bench("run", path)
+    assert code == 1 and out == "" and said in sentence(err) and not Path("outputs").exists()
 
 
 def test_another_machine_cannot_confirm(suites: Path, bench: Bench, history: Path) -> None:

@@ -7,15 +7,17 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from papershell.benchmarks import runner
+from papershell.benchmarks import ceilings, runner
+from papershell.benchmarks.case import Case, Work, against
 from papershell.benchmarks.ceilings import Trial
-from papershell.benchmarks.measure import Work, against, check, device_of, need, repeats_of
+from papershell.benchmarks.measure import device_of, need, repeats_of
 from papershell.benchmarks.records import Run, benchmarks_of, read_run
 from papershell.benchmarks.runner import BenchmarkFailure, run_suites
 from tests.benchmarks.conftest import prepare_suites
@@ -26,7 +28,7 @@ import time
 import numpy as np
 import pytest
 
-from papershell.benchmarks.measure import Work, against
+from papershell.benchmarks.case import Case, Work, against
 
 RIGHT = np.arange(200_000.0)
 FACTS = {"group": "copy", "error": against(RIGHT), "tolerance": 1e-12, "dtype": "float64"}
@@ -61,40 +63,44 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_copy(measure, case):
-    measure(CASES, case, work=Work(moved_bytes=2 * RIGHT.nbytes), **FACTS)
+    measure(Case.among(CASES, case, work=Work(moved_bytes=2 * RIGHT.nbytes), **FACTS))
 
 
 def test_killed_child(measure):
-    measure({"child": lambda: -11}, "child", group="", error=float, tolerance=0, dtype="")
+    measure(Case.among({"child": lambda: -11}, "child", group="", error=float, tolerance=0))
 
 
 def test_on_a_device(measure):
-    measure(CASES, "copy", device="cuda", **FACTS)
+    measure(Case.among(CASES, "copy", device="cuda", **FACTS))
 """
 SECOND = """
-from papershell.benchmarks.measure import against
+from papershell.benchmarks.case import Case, against
 import numpy as np
 
 ZEROS = np.zeros(10)
 
 
 def test_zeros(measure):
-    measure({"zeros": ZEROS.copy}, "zeros", group="z", error=against(ZEROS), tolerance=0, dtype="float64")
+    measure(Case.among({"zeros": ZEROS.copy}, "zeros", group="z", error=against(ZEROS), tolerance=0))
 """
 BROKEN = "import a_library_that_is_not_there\n"
 ENDLESS = """
 import time
 from pathlib import Path
 
+from papershell.benchmarks.case import Case
+
+NOTHING = Case.among({"nothing": lambda: 0}, "nothing", group="g", error=float, tolerance=0)
+
 
 def test_first(measure):
-    measure({"nothing": lambda: 0}, "nothing", group="g", error=float, tolerance=0, dtype="")
+    measure(NOTHING)
 
 
 def test_second(measure):
     Path(__file__).with_name("second").touch()
     time.sleep(60)
-    measure({"nothing": lambda: 0}, "nothing", group="g", error=float, tolerance=0, dtype="")
+    measure(NOTHING)
 """
 
 
@@ -140,7 +146,7 @@ def test_the_reference_is_its_own_control(ended: tuple[Run, str, Path]) -> None:
 def test_a_case_is_compared_with_the_reference_in_its_own_run(ended: tuple[Run, str, Path]) -> None:
     facts = facts_of(ended[0], "three copies / each")
     assert not facts["is_reference"] and facts["reference"] == "copy"
-    assert 0.1 < facts["ratio"] < 0.8
+    assert 0 < facts["ratio"] < 0.8
 
 
 def test_the_first_call_is_recorded_apart(ended: tuple[Run, str, Path]) -> None:
@@ -169,7 +175,8 @@ def test_a_benchmark_measured_again_replaces_itself(ended: tuple[Run, str, Path]
     (suites / "test_second.py").write_text(SECOND)
     file = suites.parent / "run.json"
     file.write_bytes(ended[2].read_bytes())
-    options = ["-c", "pytest.ini", f"--record={file}", "--budget=0.05", "test_second.py"]
+    options = ["-p", runner.PLUGIN, "-c", "pytest.ini", f"--measure-record={file}", "--measure-budget=0.05"]
+    options += ["test_second.py"]
     subprocess.run(
         [sys.executable, "-m", "pytest", *options], check=True, cwd=suites, env=quiet_environment()
     )
@@ -185,7 +192,6 @@ COMMAND = """
 import sys
 from pathlib import Path
 from papershell.benchmarks import runner
-from papershell.benchmarks.ceilings import Trial
 from papershell.orchestration.cli import main
 runner.FOLDER = Path({folder!r})
 main(["bench", "run", "--smoke", "--output", {output!r}])
@@ -208,8 +214,8 @@ def started(suites: Path, command: list[str]) -> subprocess.Popen[str]:
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_stopped_run_keeps_what_was_measured(suites: Path, number: signal.Signals) -> None:
     file = suites.parent / "run.json"
-    options = ["-c", "pytest.ini", f"--record={file}", "--budget=0.05", "test_endless.py"]
-    process = started(suites, ["-m", "pytest", *options])
+    options = ["-p", runner.PLUGIN, "-c", "pytest.ini", f"--measure-record={file}", "--measure-budget=0.05"]
+    process = started(suites, ["-m", "pytest", *options, "test_endless.py"])
     process.send_signal(number)
     process.communicate(timeout=60)
     assert process.returncode == (-number if number == signal.SIGKILL else runner.INTERRUPTED)
@@ -225,6 +231,11 @@ def test_an_interrupted_command_prints_what_was_measured(suites: Path) -> None:
     assert "nothing" in printed and [*benchmarks_of(read_run(file))] == ["test_endless.py::test_first"]
 
 
+def judged(error: Callable[[Any], float], tolerance: float) -> Case:
+    """Return a case that nobody calls."""
+    return Case.among({"nothing": lambda: None}, "nothing", group="", error=error, tolerance=tolerance)
+
+
 @pytest.mark.parametrize("place", [0, 70_000, -1])
 def test_a_nan_anywhere_is_wrong(place: int) -> None:
     right = np.arange(200_000.0)
@@ -232,14 +243,14 @@ def test_a_nan_anywhere_is_wrong(place: int) -> None:
     found[place] = np.nan
     assert np.isnan(against(right)(found))
     with pytest.raises(AssertionError, match="wrong result after timing: its error is nan"):
-        check(found, against(right), 1.0, "after")
+        judged(against(right), 1.0).check(found, "after")
 
 
 @pytest.mark.parametrize("error", [1e-3, -1e-3, float("inf"), float("-inf"), float("nan")])
 def test_errors_of_either_sign_are_wrong_beyond_the_tolerance(error: float) -> None:
     with pytest.raises(AssertionError, match="no time is recorded"):
-        check(None, lambda _: error, 1e-4, "before")
-    assert check(None, lambda _: -1e-3, 1e-3, "before") == 1e-3
+        judged(lambda _: error, 1e-4).check(None, "before")
+    assert judged(lambda _: -1e-3, 1e-3).check(None, "before") == 1e-3
 
 
 def test_errors_are_relative_to_the_largest_number_right() -> None:
@@ -266,6 +277,64 @@ def test_the_best_rate_is_compared_with_the_best_of_the_limit() -> None:
     assert work.percent(seconds, product, limit_s, start=0.0) == pytest.approx(5)
     assert work.rates(seconds) == {"bytes": 8 * 10**9, "flops": 40 * 10**9, "GB_per_s": 4, "GFLOP_per_s": 20}
     assert Work().rates(seconds) == dict.fromkeys(("bytes", "flops", "GB_per_s", "GFLOP_per_s"))
+
+
+def test_an_unknown_ceiling_is_an_error_that_names_the_known() -> None:
+    with pytest.raises(ValueError, match=r"unknown ceiling 'copy, dram'; choose among: copy, L1; .*launch"):
+        Work(ceiling="copy, dram")
+    assert {*ceilings.names()} <= {*ceilings.KNOWN} | {f"{name}{ceilings.GPU}" for name in ceilings.KNOWN}
+
+
+LONG = """
+import time
+from pathlib import Path
+
+from papershell.benchmarks.case import Case, Reference
+
+CALLS = Path(__file__).with_name("calls")
+
+
+def slow():
+    with CALLS.open("a") as file:
+        file.write("x")
+    time.sleep(0.2)
+    return 0
+
+
+def never():
+    raise AssertionError("a reference that was timed before is not called")
+
+
+def facts(result):
+    return {"objective": 7.0 + result, "passes": 3.0}
+
+
+def test_long(measure):
+    reference = Reference("minutes", never, seconds=2.0)
+    measure(Case("long", "slow", slow, reference, error=float, tolerance=0, facts=facts))
+"""
+
+
+def test_a_call_beyond_the_budget_is_timed_once_beside_what_its_reference_took(suites: Path) -> None:
+    (suites / "test_long.py").write_text(LONG)
+    run = run_suites(suites.parent / "run.json", budget_s=0.05, quiet=True)
+    facts = benchmarks_of(run)["test_long.py::test_long"]
+    assert (suites / "calls").read_text() == "xx"  # the first call, and the one that was timed
+    assert facts["stats"]["rounds"] == 1 and facts["stats"]["median"] >= 0.2
+    shown = facts["extra_info"]
+    assert shown["ratio"] == pytest.approx(2.0 / facts["stats"]["median"])
+    assert (shown["reference"], shown["objective"], shown["passes"]) == ("minutes", 7, 3)
+    assert shown["reference_s"] == 2.0
+
+
+def test_without_benchmarking_results_are_still_checked(suites: Path) -> None:
+    (suites / "test_checked.py").write_text(CHECKED)
+    options = ["-p", runner.PLUGIN, "-c", "pytest.ini", "--benchmark-disable", "-k", "copy and not device"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *options, "test_checked.py"],
+        cwd=suites, env=quiet_environment(), capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 1 and "3 failed, 4 passed" in done.stdout, done.stdout
 
 
 def test_an_absent_back_end_skips_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
 
-from papershell.benchmarks import machine, results
-from papershell.benchmarks.records import read_run
+from papershell.benchmarks import machine, results, runner
+from papershell.benchmarks.records import read_run, write_run
 from tests.benchmarks.runs import make_run
 
 ROOT = Path(__file__).parents[2]
@@ -92,3 +95,41 @@ def test_the_nightly_workflow_runs_what_the_makefile_has():
     assert called == ["nightly-data", "nightly"]
     assert set(called) <= set(targets)
     assert {entry["device"] for entry in job["strategy"]["matrix"]["include"]} == {"cpu", "cuda"}
+
+
+def test_rows_compare_ours_with_the_peer_in_the_words_of_the_readmes_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = make_run(4)
+    solver = next(b for b in run["benchmarks"] if b["extra_info"]["case"] == "fit_path")
+    solver["extra_info"] |= {"passes": 27.0, "error": 8.1e-5, "reference_s": 212.0, "reference_gap": 2.5e-3}
+    for file, made in (("newest.json", run), ("older.json", make_run(1))):
+        write_run(tmp_path / file, made)
+    results.main([str(tmp_path / "older.json"), str(tmp_path / "newest.json"), "--rows", "solve", "Gram"])
+    head, _, *lines = capsys.readouterr().out.splitlines()
+    assert cells(head) == list(results.ROW_COLUMNS)
+    found = {cells(line)[0]: cells(line) for line in lines}
+    assert set(found) == {"solve, 16 rates", "Gram, 784 pixels"} and len(lines) == 2
+    _, ours, peer, ratio = found["solve, 16 rates"]
+    median = solver["stats"]["median"]
+    assert ours == f"fit_path: {median:.3g} s, gap 8.1e-05"
+    assert peer == "scikit-learn lbfgs, one by one: 212 s, gap 2.5e-03"
+    assert float(ratio) == pytest.approx(solver["extra_info"]["ratio"], rel=0.06)
+
+
+def test_rows_of_all_leave_references_out(capsys: pytest.CaptureFixture[str]) -> None:
+    results.main(["--rows"])
+    printed = capsys.readouterr().out
+    newest = max(map(read_run, RECORDED), key=lambda run: run["datetime"])
+    count = sum(not benchmark["extra_info"]["is_reference"] for benchmark in newest["benchmarks"])
+    assert len(printed.splitlines()) == count + 2
+
+
+def test_the_plugin_is_an_entry_point_of_pytest() -> None:
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]["pytest11"]
+    assert declared == {runner.PLUGIN: runner.PLUGIN}  # one name, so that -p and the entry point load it once
+    script = (
+        f"import sys, {runner.PLUGIN}; print([n for n in ('numpy', 'numba', 'torch') if n in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

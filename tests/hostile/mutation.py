@@ -73,7 +73,7 @@ def send(port: int, request: bytes) -> int | None:
 
 @contextmanager
 def recording() -> Iterator[list[Recorded]]:
-    """Record what `requests` sends in this process, which is all that the client sends."""
+    """Record all that `requests` sends in this process: the client sends by it only."""
     found: list[Recorded] = []
     genuine = requests.Session.send
 

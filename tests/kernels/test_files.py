@@ -280,6 +280,12 @@ def test_a_name_for_software_that_opens_files_itself(tmp_path):
     assert path.read_bytes() == b"new" and list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize("name", ["-", "/dev/null"])
+def test_a_device_is_never_replaced_by_a_name(name):
+    with pytest.raises(OSError, match=f"^{name} is a device or a pipe; name a file$"), replacing_path(name):
+        pytest.fail("the block must not run")
+
+
 def test_a_folder_is_replaced_whole(tmp_path):
     folder = tmp_path / "made" / "folder"
     for content in ("old", "new"):

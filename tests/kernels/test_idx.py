@@ -23,10 +23,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from papershell.kernels import IdxError, map_idx, read_idx, write_idx
-from papershell.kernels.backends import REGISTRY, is_available
+from papershell.kernels.backends import REGISTRY, available_backends, is_available
 
 CODES = {"uint8": 0x08, "int8": 0x09, "int16": 0x0B, "int32": 0x0C, "float32": 0x0D, "float64": 0x0E}
-PRESENT = [name for name in REGISTRY if is_available(name)]
 MNIST_SHA256 = {
     "train-images-idx3-ubyte.gz": "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
     "train-labels-idx1-ubyte.gz": "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
@@ -54,10 +53,12 @@ IDX_ARRAYS = st.sampled_from(sorted(CODES)).flatmap(
 )
 
 
-@pytest.mark.parametrize("backend", PRESENT)
+@pytest.mark.parametrize("backend", REGISTRY)
 @given(array=IDX_ARRAYS, members=st.integers(0, 3))
 @settings(max_examples=60)
 def test_every_type_rank_and_container(backend: str, array: np.ndarray, members: int) -> None:
+    if not is_available(backend):
+        pytest.skip(available_backends()[backend])
     data = encode(array)
     if members:
         edges = [len(data) * part // members for part in range(members + 1)]
@@ -319,6 +320,8 @@ def test_memory_in_any_layout_is_a_source() -> None:
     spread = np.repeat(np.frombuffer(encode(array), np.uint8), 2)
     assert np.array_equal(read_idx(memoryview(spread)[::2]), array)
     assert np.array_equal(read_idx(memoryview(np.frombuffer(encode(array), np.uint32))), array)
+    with pytest.raises(IdxError, match="it is empty"):
+        read_idx(memoryview(np.zeros((0, 3), np.uint8)))
 
 
 @pytest.mark.mnist

@@ -119,6 +119,20 @@ def test_the_other_trainers_run_through_the_workspace(trainer, library, flags, r
 def test_a_failed_run_is_exit_code_1_with_the_end_of_its_log(run):
     code, _, err = run("submit", "logreg", *LOOPBACK, "--data", "digits", "--wait", "--loss", "absurd")
     assert code == 1 and "ended as Failed" in err and "invalid choice: 'absurd'" in err
+    run_id = re.search(r"run (\S+) ended as", err)[1]
+    code, out, _ = run("runs", "show", run_id, *LOOPBACK)
+    assert code == 0 and "failed" in out and "invalid choice: 'absurd'" in out
+
+
+def test_a_failed_run_of_this_machine_says_why(run, project):
+    """Training ends in an error while its run is open: the model's folder cannot be made."""
+    (project / "outputs").write_text("a file")
+    code, _, err = run("train", "logreg", "--data-folder", "digits", "--regularization", "0.5")
+    assert code == 1
+    listed = run("runs", "list")[1]
+    (line,) = [line for line in listed.splitlines() if "failed" in line]
+    code, out, _ = run("runs", "show", line.split()[0])
+    assert code == 0 and f"failure: {err.removeprefix('error: ')}" in out
 
 
 def test_clusters(run):
@@ -208,6 +222,7 @@ def test_export(run, tmp_path):
         (("submit", "logreg", "--data", "digits"), "there is no config.json; download it"),
         (("submit", "logreg", "--data", "digits", "--cluster", "x" * 17), "must be 2 to 16 letters"),
         (("submit", "logreg", "--data", "digits", "--experiment", "x" * 256), "must be 1 to 255 letters"),
+        (("cluster", "create", "c", *LOOPBACK), "cluster 'c' must be 2 to 16 letters"),
         (("runs", "log", "nothing"), "could not find run nothing: there is no run 'nothing'"),
         (("workspace", "serve", "--root", "w", "--fault", "slow"), "fault 'slow' is not KIND"),
     ],

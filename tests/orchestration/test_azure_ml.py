@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from papershell.orchestration import loopback
 from papershell.orchestration.azure.cluster import (
@@ -20,7 +23,7 @@ from papershell.orchestration.azure.cluster import (
 from papershell.orchestration.azure.job import Cluster, TrainJob
 from papershell.orchestration.azure.run_handle import RunHandle, find_run
 from papershell.orchestration.azure.sdk import asking, sdk_version
-from papershell.orchestration.azure.sign_in import authentication
+from papershell.orchestration.azure.sign_in import authentication, check_config
 from papershell.orchestration.azure.snapshot import measure
 from papershell.orchestration.azure.submission import request, submit
 from papershell.orchestration.azure.uploads import register_dataset, upload_folder
@@ -205,6 +208,7 @@ def test_quota_is_read(workspace):
     [
         (None, r"there is no .*config.json; download it"),
         ("{", "is not a JSON file"),
+        ("[" * 100_000, "is not a JSON file"),
         ("[]", "lacks subscription_id, resource_group, workspace_name"),
         ('{"subscription_id": "1", "resource_group": ""}', "lacks resource_group, workspace_name"),
     ],
@@ -214,6 +218,16 @@ def test_a_wrong_config_is_one_sentence(text, says, tmp_path):
         (tmp_path / "config.json").write_text(text)
     with pytest.raises(OrchestrationError, match=says):
         open_workspace(str(tmp_path))
+
+
+@given(st.binary(max_size=200) | st.text(max_size=100).map(json.dumps).map(str.encode))
+def test_any_bytes_are_a_config_or_one_sentence(content):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "config.json"
+        path.write_bytes(content)
+        with pytest.raises(OrchestrationError) as caught:
+            check_config(path)
+        assert "\n" not in str(caught.value)
 
 
 def test_no_credentials_is_one_sentence(tmp_path):

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from papershell.kernels import write_idx
+from papershell.kernels import read_idx, write_idx
 
 HEAVY = "numba scipy sklearn matplotlib mlflow torch cupy keras tensorflow azureml pandas requests pooch"
 RATE_FIELDS = {"l2", "C", "loss", "gap", "grad_norm", "n_iter", "status", "test_accuracy"}
@@ -182,6 +182,49 @@ def test_data_is_shown_and_verified(run, project):
     assert code == 0 and "1,437" in out and (project / "samples.png").exists()
     code, out, _ = run("data", "verify", "digits")
     assert code == 0 and "digits is whole: 1,437 + 360 images, 10 classes" in out
+
+
+def test_a_picture_goes_where_out_says(run, project):
+    (project / "folder").mkdir()
+    for out, path in (("folder", "folder/samples.png"), ("new/some.png", "new/some.png"), ("a.pdf", "a.pdf")):
+        code, printed, _ = run("data", "show", "digits", "--out", out)
+        assert code == 0 and f"wrote {path}" in printed
+    assert (project / "a.pdf").read_bytes().startswith(b"%PDF")
+    assert not (project / "samples.png").exists()
+
+
+def test_a_model_of_other_data_is_not_replaced_unless_told(swept, project):
+    from papershell.trainers.datasets import find_idx_files, resolve
+
+    (project / "mine").mkdir()
+    for role, path in find_idx_files(resolve("digits")).items():
+        array = read_idx(path)
+        write_idx(project / "mine" / f"{role}.gz", array[::-1].copy())
+    model = project / "outputs" / "sklearn_mnist_model.npz"
+    kept = model.read_bytes()
+    for words in (["sweep", "--data"], ["train", "logreg", "--data-folder"]):
+        code, out, err = swept(*words, "mine", "--regularization", "1")
+        assert code == 1 and out == "" and model.read_bytes() == kept
+        assert "was made from digits" in err and "--overwrite" in err and err.count("\n") == 1
+    code, out, _ = swept("sweep", "--data", "mine", "--regularization", "1", "--overwrite")
+    assert code == 0 and "registered sklearn_mine, id sklearn_mine:1" in out and model.read_bytes() != kept
+    code, out, _ = swept("sweep", "--data", "mine", "--regularization", "1", "--name", "chosen")
+    assert code == 0 and "registered chosen, id chosen:1" in out
+    model.with_suffix(".json").write_text("[]")
+    code, _, err = swept("sweep", "--data", "mine", "--regularization", "1")
+    assert code == 1 and "does not say from which data it was made" in err
+
+
+def test_the_table_is_the_same_on_every_back_end(run):
+    tables = []
+    for backend in ("numpy", "numba"):
+        code, out, _ = run("sweep", "--regularization", "0.1:10:3", "--backend", backend)
+        assert code == 0
+        table, _ = out.partition("\n")[2].split(
+            "wrote", 1
+        )  # the first line says how long it took, and on what
+        tables.append(table)
+    assert tables[0] == tables[1] and "proven" in tables[0]
 
 
 @pytest.mark.mnist

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import tomllib
 from datetime import date
 from pathlib import Path
@@ -14,7 +15,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from papershell.orchestration.azure import conda_file, images, pins, sizes
+from papershell.orchestration.azure import conda_file, images, pins, sizes, tables
 
 FILES = [conda_file.shipped(device) for device in ("cpu", "gpu")]
 
@@ -109,9 +110,52 @@ def test_any_text_is_an_environment_or_one_sentence(text):
             assert "\n" not in str(error)
 
 
-def test_every_size_says_where_and_when_it_was_read():
+BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{name}: &{name} [{', '.join(9 * ['*' + before])}]\n" for before, name in itertools.pairwise("abcdefghi")
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[" * 5000, "cannot be read"),
+        (BOMB + "dependencies: [*i]\n", "is neither a package nor a pip list"),
+        (BOMB + "dependencies: [{pip: [*i]}]\n", "is no pip requirement"),
+        ("\udcff", "cannot be read"),
+        ("channels: 7\ndependencies: [python]\n", None),
+    ],
+    ids=["deep", "bomb", "bomb of pip", "not UTF-8", "channels"],
+)
+def test_a_hostile_file_is_one_short_sentence(text, says, tmp_path):
+    path = tmp_path / "e.yml"
+    path.write_bytes(text.encode(errors="surrogateescape"))
+    if says is None:
+        assert conda_file.read_conda_file(path).channels == ()
+        return
+    with pytest.raises(conda_file.CondaFileError, match=says) as caught:
+        conda_file.read_conda_file(path)
+    assert len(str(caught.value)) < 1000 and "\n" not in str(caught.value)
+
+
+def test_an_unknown_size_is_compared_with_sizes_that_are_offered():
+    for size in sizes.SIZES.values():
+        suggested = [sizes.find(name) for name in sizes.similar(size.name + "x")]
+        assert all(found.retires_on is None or found.retires_on > date.today() for found in suggested)
+    assert sizes.similar("STANDARD_NC4as_T4_v33")[0] == "STANDARD_NC4as_T4_v3"
+
+
+def test_no_row_of_the_tables_is_there_twice_and_each_says_where_it_was_read():
+    for name, key, held in (
+        ("vm_sizes", "name", sizes.SIZES), ("base_images", "name", images.IMAGES), ("pins", None, pins.RULES)
+    ):  # fmt: skip
+        rows = tables.read_table(name)
+        assert len(rows) == len(held) == len({row[key] if key else tuple(row.values()) for row in rows})
+        assert all(row.get("source") or row.get("why") for row in rows)
+
+
+def test_every_size_says_when_it_was_read():
     for key, size in sizes.SIZES.items():
-        assert key == size.name.upper() and size.source and date(2026, 1, 1) <= size.read_on
+        assert key == size.name.upper() and date(2026, 1, 1) <= size.read_on
         assert (size.gpus > 0) == (size.compute_capability is not None)
         assert not size.successor or sizes.find(size.successor), size
         if size.successor:

@@ -86,6 +86,11 @@ def test_a_cpu_job_on_a_registered_asset(tmp_path):
     assert "CUDA" not in (tmp_path / "job.image" / "Dockerfile").read_text()
 
 
+def test_an_export_into_a_folder_is_refused(data, tmp_path):
+    with pytest.raises(OrchestrationError, match=r"is a folder; name a file in it, as in .*job\.yml"):
+        export(gpu_job(data), tmp_path)
+
+
 def test_an_export_replaces_an_export_and_nothing_else(data, tmp_path):
     export(gpu_job(data), tmp_path / "job.yml")
     (tmp_path / "job.code" / "old.py").touch()

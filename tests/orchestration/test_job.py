@@ -43,6 +43,8 @@ def test_json_both_ways(trainer, arguments, data, nodes, minutes):
     ("text", "says"),
     [
         ("{", "not JSON"),
+        ("[" * 100_000, "not JSON"),
+        (b"\xff", "not JSON"),
         ("[1]", "not a JSON object"),
         (changed(gpus=1), "no field 'gpus'; its fields are trainer, cluster"),
         (changed(cluster={"name": "c1", "vm_size": "X", "zone": 1}), "cluster has no field 'zone'"),

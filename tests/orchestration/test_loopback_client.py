@@ -1,8 +1,10 @@
-"""The genuine azureml-core client against the loopback workspace: nothing of the SDK is mocked."""
+"""The genuine azureml-core client against the loopback workspace: no part of the SDK is mocked."""
 
 from __future__ import annotations
 
 import os
+import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -189,13 +191,33 @@ def test_an_unchanged_folder_is_not_sent_again(workspace, root, tmp_path):
         return (root / "runs" / run.id / "code" / "package" / "part.py").read_text()
 
     def blobs() -> int:
-        return len(list((root / "blobs" / "snapshots").iterdir()))
+        return len(list((root / "blobs" / "snapshots").glob("*")))
 
     before = blobs()
     assert submit() == "WORD = 'first'" and blobs() == before + 2
     assert submit() == "WORD = 'first'" and blobs() == before + 2
     (folder / "package" / "part.py").write_text("WORD = 'other'")
     assert submit() == "WORD = 'other'" and blobs() == before + 3
+
+
+def test_the_source_of_a_run_is_given_back(submit_script, tmp_path):
+    run = submit_script("print('mine')")
+    with zipfile.ZipFile(run.restore_snapshot(path=str(tmp_path))) as whole:
+        assert {name: whole.read(name) for name in whole.namelist()} == {"train.py": b"print('mine')"}
+    run.wait_for_completion()
+
+
+def test_the_working_folders_of_ended_runs_are_removed(submit_script, root, tmp_path, run):
+    ended, under_way = (submit_script(f"import time; time.sleep({seconds})") for seconds in (0, 600))
+    ended.wait_for_completion()
+    while under_way.get_status() != "Running":
+        time.sleep(0.05)
+    code, printed, _ = run("workspace", "clean", "--root", root)
+    assert code == 0 and printed.startswith("freed ")
+    assert [path.name for path in (root / "runs").iterdir()] == [under_way.id]
+    assert "user_logs/std_log.txt" in ended.get_file_names()
+    ended.restore_snapshot(path=str(tmp_path))
+    under_way.cancel()
 
 
 def test_datastore_and_data_reference(workspace, tmp_path, root):
@@ -254,6 +276,11 @@ def test_file_datasets(mode, workspace, submit_script, tmp_path, root):
     )
     run.wait_for_completion()
     assert log_of(root, run).read_text() == "['x.gz'] X\n"
+    (used,) = run.get_details()["inputDatasets"]
+    assert used["dataset"].id == dataset.id and used["dataset"].name == dataset.name
+    assert used["consumptionDetails"] == {
+        "type": "RunInput", "inputName": "images", "mechanism": mode.removeprefix("as_").capitalize()
+    }  # fmt: skip
 
 
 def test_a_dataset_that_was_never_registered(workspace, submit_script, root, tmp_path):
@@ -271,6 +298,8 @@ def test_a_dataset_that_was_never_registered(workspace, submit_script, root, tmp
     )
     run.wait_for_completion()
     assert log_of(root, run).read_text() == "['a.gz']\n"
+    (used,) = run.get_details()["inputDatasets"]
+    assert used["dataset"].name is None and used["consumptionDetails"]["mechanism"] == "Download"
 
 
 def test_a_dataset_of_web_addresses(workspace, submit_script, root, tmp_path):
@@ -302,7 +331,7 @@ def test_a_dataset_of_web_addresses(workspace, submit_script, root, tmp_path):
 
 @pytest.mark.filterwarnings("ignore")
 def test_estimators_of_the_walk_throughs(workspace, tmp_path, root):
-    """What users migrate from: Estimator and SKLearn of azureml-train-core."""
+    """Users migrate from these: Estimator and SKLearn of azureml-train-core."""
     from azureml.core import Experiment
     from azureml.train.estimator import Estimator
     from azureml.train.sklearn import SKLearn

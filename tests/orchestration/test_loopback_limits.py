@@ -1,4 +1,4 @@
-"""Bounds and concurrency: nothing that is registered is lost, and no request, file or caller is too much."""
+"""Bounds and concurrency: every registration is kept, and each excess gets its answer."""
 
 from __future__ import annotations
 

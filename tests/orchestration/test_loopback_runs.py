@@ -1,4 +1,4 @@
-"""What becomes of a submitted process: exit codes, cancel, time limits, torchrun, restarts."""
+"""The life of a submitted process: exit codes, cancel, time limits, torchrun, restarts."""
 
 from __future__ import annotations
 

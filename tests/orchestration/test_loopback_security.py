@@ -1,4 +1,4 @@
-"""What a stranger, or a hostile client, gets: nothing, and files stay inside the folder."""
+"""Strangers and hostile clients get no answer of use, and files stay inside the folder."""
 
 from __future__ import annotations
 

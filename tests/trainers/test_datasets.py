@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from papershell.kernels import IdxError, write_idx
-from papershell.trainers import datasets
+from papershell.trainers import datasets, published
 from papershell.trainers.datasets import DataError, check_digests, find_idx_files, load_dataset
 
 LONG = (
@@ -171,7 +174,7 @@ def test_mnist_that_is_absent_is_downloaded_from_the_mirrors(tmp_path, monkeypat
 
     origin = write(tmp_path / "origin", parts())
     digests = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in origin.iterdir()}
-    mirror = datasets.Download((serve_folder(origin),), digests)
+    mirror = published.Download((serve_folder(origin),), digests)
     monkeypatch.setitem(datasets.DOWNLOADS, "mnist", mirror)
     monkeypatch.setenv("PAPERSHELL_DATA", str(tmp_path / "data"))
     assert len(load_dataset("mnist").X_train) == 12
@@ -191,3 +194,71 @@ def test_a_gzip_file_with_a_wrong_checksum_is_refused(tmp_path):
     path.write_bytes(packed)
     with pytest.raises(IdxError):
         load_dataset(tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["html", "truncated", "of another set"])
+def test_damaged_digits_are_one_sentence_with_the_way_out(tmp_path, monkeypatch, damage):
+    monkeypatch.setenv("PAPERSHELL_CACHE", str(tmp_path))
+    load_dataset("digits")
+    (images,) = tmp_path.rglob("train-images.gz")
+    whole = images.read_bytes()
+    if damage == "of another set":
+        write_idx(images, np.zeros((1437, 8, 8), np.uint8))
+    else:
+        images.write_bytes(b"<html>" if damage == "html" else whole[:-100])
+    with pytest.raises(DataError, match=f"delete {images.parent}, and the next command") as failure:
+        load_dataset("digits")
+    assert "\n" not in str(failure.value)
+    for path in images.parent.iterdir():
+        path.unlink()
+    load_dataset("digits")
+    assert images.read_bytes() == whole
+
+
+def test_a_damaged_download_says_how_to_replace_it(tmp_path, monkeypatch):
+    write(tmp_path / "mnist", parts())
+    (tmp_path / "mnist" / f"{LONG[0]}.gz").write_bytes(b"<html>sign in</html>")
+    monkeypatch.setenv("PAPERSHELL_DATA", str(tmp_path))
+    with pytest.raises(DataError, match="`papershell data fetch mnist` replaces the files"):
+        load_dataset("mnist")
+
+
+def test_data_sets_are_told_apart_by_their_content(tmp_path, monkeypatch):
+    monkeypatch.setenv("PAPERSHELL_CACHE", str(tmp_path / "cache"))
+    digits = load_dataset("digits")
+    assert digits.title == "digits" and load_dataset(datasets.resolve("digits")).title == "digits"
+    own, arrays = load_dataset(write(tmp_path / "my images!", parts())), parts()
+    assert own.title == "my-images" and own.fingerprint == load_dataset(tmp_path / "my images!").fingerprint
+    arrays[3] = arrays[3][::-1].copy()
+    other = load_dataset(write(tmp_path / "mnist", arrays))
+    assert other.fingerprint != own.fingerprint and other.title == f"mnist-{other.fingerprint}"
+
+
+@pytest.mark.mnist
+def test_mnist_is_mnist_whatever_its_folder_is_called(mnist_folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("PAPERSHELL_DATA", str(mnist_folder))
+    (tmp_path / "elsewhere").symlink_to(datasets.resolve("mnist").resolve())
+    assert load_dataset(tmp_path / "elsewhere").title == "mnist"
+
+
+def test_a_user_without_a_home_folder_is_told_what_to_set(tmp_path):
+    script = """
+import os
+import pooch
+from papershell.trainers.datasets import DataError, cache_folder
+if not os.geteuid():
+    os.setuid(54321)  # of whom the system knows no home folder
+try:
+    print(cache_folder())
+except DataError as error:
+    print(error)
+"""
+    environment = {name: value for name, value in os.environ.items() if name in ("PATH", "LD_LIBRARY_PATH")}
+    environment |= {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, cwd=tmp_path, capture_output=True, text=True
+    )
+    assert "PAPERSHELL_CACHE" in done.stdout or Path(done.stdout.strip()).is_absolute(), done.stderr
+    if not os.geteuid():
+        assert done.stdout == "there is no home folder for the cache; name a folder in PAPERSHELL_CACHE\n"
+    assert list(tmp_path.iterdir()) == []

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import signal
 import socket
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -63,6 +69,16 @@ class _Handler(BaseHTTPRequestHandler):
 
     def serve_html(self, start: int) -> None:
         self.send(200, b"<html>Please sign in</html>")
+
+    def serve_slow(self, start: int) -> None:
+        body = BODY[start:]
+        self.send_response(206 if start else 200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        with suppress(ConnectionError):  # the client was killed
+            for first in range(0, len(body), 3000):
+                self.wfile.write(body[first : first + 3000])
+                time.sleep(0.003)
 
     def serve_missing(self, start: int) -> None:
         self.send(404, b"not here")
@@ -161,4 +177,96 @@ def test_when_every_mirror_fails_one_sentence_lists_what_was_tried(server, tmp_p
 def test_no_file_appears_where_every_mirror_lies(server, tmp_path):
     with pytest.raises(DownloadError):
         fetch(server, tmp_path, "lying", "html")
+    assert names(tmp_path) == []
+
+
+FETCH = """
+import sys
+from pathlib import Path
+from papershell.trainers.download import DownloadError, fetch_file
+print("ready", flush=True)
+{before}
+try:
+    fetch_file({name!r}, {digest!r}, Path(sys.argv[1]), [sys.argv[2]])
+except DownloadError as error:
+    sys.exit(str(error))
+"""
+
+
+def a_fetch(server: ThreadingHTTPServer, folder: Path, behaviour: str, before: str = "") -> subprocess.Popen:
+    script = FETCH.format(before=before, name=NAME, digest=DIGEST)
+    address = f"http://127.0.0.1:{server.server_port}/{behaviour}/"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([sys.executable, "-c", script, str(folder), address], env=environment, **pipes)
+
+
+def test_a_fetch_killed_at_any_moment_leaves_a_whole_file_or_none(server, tmp_path):
+    rng = np.random.default_rng(int.from_bytes(os.urandom(4), "little"))
+    for delay_s in rng.uniform(0, 0.6, 5):
+        with a_fetch(server, tmp_path, "slow") as victim:
+            victim.stdout.readline()
+            time.sleep(delay_s)
+            os.kill(victim.pid, signal.SIGKILL)
+        if (tmp_path / NAME).exists():
+            assert (tmp_path / NAME).read_bytes() == BODY
+            (tmp_path / NAME).unlink()
+    assert fetch(server, tmp_path, "good").read_bytes() == BODY
+    assert names(tmp_path) == [NAME]
+
+
+def test_two_fetches_at_once_download_once(server, tmp_path):
+    with a_fetch(server, tmp_path, "slow") as one, a_fetch(server, tmp_path, "slow") as other:
+        assert [process.communicate()[1] for process in (one, other)] == ["", ""]
+    assert (tmp_path / NAME).read_bytes() == BODY and names(tmp_path) == [NAME]
+    assert len(server.requests) == 1
+
+
+def test_a_full_disk_is_one_sentence_and_the_next_fetch_goes_on(server, tmp_path):
+    limit = (
+        "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))"
+    )
+    with a_fetch(server, tmp_path, "good", before=limit) as full:
+        message = full.communicate()[1]
+    assert full.returncode == 1 and message.count("\n") == 1
+    assert f"cannot be written into {tmp_path}" in message and "goes on from where it stopped" in message
+    assert fetch(server, tmp_path, "good").read_bytes() == BODY
+    assert server.requests[-1] == ("good", 100_000) and names(tmp_path) == [NAME]
+
+
+@contextmanager
+def without_privileges() -> Iterator[None]:
+    """Root may write everywhere; let this process be nobody for a while."""
+    if os.geteuid():
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@pytest.mark.parametrize("missing", [False, True])
+def test_a_folder_that_may_not_be_written_is_one_sentence(server, tmp_path, missing):
+    folder = tmp_path / "locked"
+    folder.mkdir(mode=0o555)
+    with (
+        without_privileges(),
+        pytest.raises(DownloadError, match=r"cannot be written into .*Permission denied"),
+    ):
+        fetch(server, folder / "below" if missing else folder, "good")
+    assert server.requests == [] and names(folder) == []
+
+
+def test_a_name_that_is_too_long_is_one_sentence(server, tmp_path):
+    with pytest.raises(DownloadError, match="File name too long"):
+        fetch(server, tmp_path / ("n" * 300), "good")
+    assert server.requests == [] and names(tmp_path) == []
+
+
+def test_a_failed_fetch_leaves_no_folder_behind(server, tmp_path):
+    with pytest.raises(DownloadError):
+        fetch(server, tmp_path / "new", "missing")
     assert names(tmp_path) == []

@@ -95,7 +95,7 @@ def test_a_run_prints_logs_saves_and_registers(home, monkeypatch):
     metrics = next(found for found in list_runs() if found.experiment == "keras-mnist").metrics
     assert metrics["final test accuracy"] == pytest.approx(accuracy, abs=5e-5)
     assert {"loss", "accuracy", "final test loss"} <= set(metrics)
-    assert "keras-mnist:1" in {model.id for model in list_models()}
+    assert "keras-digits:1" in {model.id for model in list_models()}
 
 
 def test_keras_alone_reads_the_model_as_the_command_does(home):
@@ -159,6 +159,7 @@ FAULTS = """
 import json, shutil
 from pathlib import Path
 import numpy as np
+from papershell.kernels.backends import gpu_count
 from papershell.trainers import keras_mnist
 
 def fails(*flags):
@@ -187,7 +188,7 @@ for name, wrong in (("wrong size", np.zeros((2, 9, 9), np.uint8)), ("cut model",
     except ValueError as error:
         report[name] = str(error)
     model.write_bytes(model.read_bytes()[:4000])
-if not keras_mnist._gpus("tensorflow"):
+if not gpu_count("tensorflow"):
     report["no GPU"] = fails("--device", "cuda")
 print(json.dumps(report))
 """

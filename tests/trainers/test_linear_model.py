@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import io
+import tracemalloc
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from papershell.trainers.linear_model import LinearModel, ModelError, to_sklearn
+from papershell.trainers.predictions import write_predictions
 
 SMALL = LinearModel(np.arange(12.0).reshape(3, 4), np.zeros(3), np.array([1, 5, 9]), "ovr", 0.8, 9)
 
@@ -41,7 +45,80 @@ def test_a_damaged_model_file_is_refused_or_read_never_anything_else(data, tmp_p
     except ModelError as error:
         assert str(path) in str(error)
     else:
+        assert np.isfinite(model.coef).all() and model.coef.dtype == np.float64
         assert model.predict(np.zeros((2, model.coef.shape[1]), np.uint8)).shape == (2,)
+
+
+def altered(tmp_path: Path, **fields) -> Path:
+    np.savez(tmp_path / "model.npz", **vars(SMALL) | fields)
+    return tmp_path / "model.npz"
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"coef": SMALL.coef + 1j}, "its coef is of type complex128"),
+        ({"coef": SMALL.coef.astype(int)}, "its coef is of type int64"),
+        ({"coef": np.full((3, 4), np.nan)}, "numbers that are not finite"),
+        ({"coef": np.full((3, 4), 1e308)}, "numbers that are not finite or larger than 1e"),
+        ({"intercept": np.array([0, -np.inf, 0])}, "numbers that are not finite"),
+        ({"l2": np.inf}, "numbers that are not finite"),
+        ({"l2": -1.0}, "l2 -1.0"),
+        ({"n_iter": -1}, "n_iter -1"),
+        ({"loss": "hinge"}, "its loss is 'hinge'"),
+        ({"loss": np.array(["ovr", "ovr"])}, "not a model"),
+        ({"classes": np.array([1, 1, 2])}, "names a class twice"),
+        ({"classes": np.arange(4)}, "do not fit together"),
+        ({"coef": np.zeros((3, 0))}, r"the shape \(3, 0\)"),
+        ({"coef": np.zeros((1, 3, 4))}, r"the shape \(1, 3, 4\)"),
+    ],
+)
+def test_numbers_that_no_fit_gives_are_refused(tmp_path, fields, message):
+    with pytest.raises(ModelError, match=message):
+        LinearModel.load(altered(tmp_path, **fields))
+
+
+def test_a_missing_array_is_named(tmp_path):
+    np.savez(tmp_path / "model.npz", coef=SMALL.coef)
+    with pytest.raises(ModelError, match="it has no classes, intercept, l2, loss, n_iter"):
+        LinearModel.load(tmp_path / "model.npz")
+
+
+def npy(header: str, data: bytes = b"") -> bytes:
+    text = header.encode().ljust(118) + b"\n"
+    return b"\x93NUMPY\x01\0" + len(text).to_bytes(2, "little") + text + data
+
+
+LARGE = "{'descr': '<f8', 'fortran_order': False, 'shape': (3, 1000000000), }"
+
+
+@pytest.mark.parametrize(
+    ("compression", "data", "message"),
+    [
+        (
+            zipfile.ZIP_DEFLATED,
+            npy(LARGE, bytes(100_000_000)),
+            "more bytes than the file has: one is compressed",
+        ),
+        (zipfile.ZIP_DEFLATED, npy(LARGE, bytes(96)), "is compressed"),
+        (zipfile.ZIP_STORED, npy(LARGE, bytes(96)), "bytes cannot hold"),
+        (zipfile.ZIP_STORED, npy("(" * 100), "not a model"),
+        (zipfile.ZIP_STORED, npy(LARGE.replace("1000000000", "-4")), "not a model"),
+    ],
+)
+def test_a_file_that_would_take_much_memory_is_refused_before_it_is_read(
+    tmp_path, compression, data, message
+):
+    path = saved(tmp_path)
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(tmp_path / "bomb.npz", "w", compression) as new:
+        for name in old.namelist():
+            new.writestr(name, data if name == "coef.npy" else old.read(name))
+    tracemalloc.start()
+    with pytest.raises(ModelError, match=message):
+        LinearModel.load(tmp_path / "bomb.npz")
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak_bytes < 1 << 22
 
 
 def test_a_file_with_objects_in_it_is_not_unpickled(tmp_path):
@@ -68,3 +145,30 @@ def test_two_classes_of_softmax_become_one_sigmoid():
     estimator = to_sklearn(coef, intercept, np.array([3, 8]), l2=2.0, loss="multinomial", n_iter=9)
     np.testing.assert_allclose(estimator.predict_proba(X), scores / scores.sum(axis=1, keepdims=True))
     assert estimator.C == 0.5 and estimator.n_iter_.tolist() == [9]
+
+
+def test_a_model_without_a_penalty_becomes_scikit_learns_without_one():
+    estimator = to_sklearn(SMALL.coef, SMALL.intercept, SMALL.classes, l2=0.0, loss="multinomial", n_iter=9)
+    assert np.isinf(estimator.C)
+
+
+LABELS = st.lists(
+    st.text(max_size=5) | st.sampled_from(["=1+1", "-2", "@x", "+", 'a"b', "a,b", "\ta", "line\nbreak"])
+)
+
+
+@given(labels=LABELS)
+def test_no_cell_of_predictions_is_a_formula_and_all_come_back(tmp_path_factory, labels):
+    path = tmp_path_factory.mktemp("csv") / "new" / "predictions.csv"
+    write_predictions(path, np.array(labels, dtype=str))
+    with open(path, newline="", encoding="utf-8") as file:
+        assert file.readline() == "image,label\n"
+        rows = list(csv.reader(file))
+    assert [row[0] for row in rows] == [str(index) for index in range(len(labels))]
+    for label, (_, cell) in zip(np.array(labels, dtype=str).tolist(), rows, strict=True):
+        assert cell in (label, f"'{label}") and not cell.startswith(("=", "+", "-", "@", "\t", "\r"))
+
+
+def test_numbers_are_written_bare(tmp_path):
+    write_predictions(tmp_path / "p.csv", np.array([7, -1]))
+    assert (tmp_path / "p.csv").read_text() == "image,label\n0,7\n1,-1\n"

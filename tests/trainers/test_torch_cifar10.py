@@ -23,6 +23,7 @@ from papershell.trainers.checkpoint import CheckpointError, DivergenceError  # n
 from papershell.trainers.cifar10 import read_batch  # noqa: E402
 from papershell.trainers.cifar10_fast import FastTraining  # noqa: E402
 from papershell.trainers.datasets import read_cifar10  # noqa: E402
+from papershell.trainers.provenance import ModelExistsError  # noqa: E402
 from papershell.trainers.registry import list_models  # noqa: E402
 from papershell.trainers.run_history import list_runs  # noqa: E402
 
@@ -88,7 +89,7 @@ def test_a_run_prints_logs_saves_and_registers(train, project, cifar10_folder):
     (run,) = list_runs()
     assert (run.experiment, run.metrics["accuracy"]) == ("day1-experiment-train", accuracy)
     assert run.metrics["loss"] == pytest.approx(losses[-1], abs=0.005001)
-    assert list_models()[0].id == "cifar10-net:1"
+    assert list_models()[0].id == "cifar10-net-cifar-10-batches-bin:1"
 
 
 def test_the_model_file_predicts_through_the_command(train, project, cifar10_folder, capsys):
@@ -166,6 +167,55 @@ def test_a_killed_run_resumes_to_the_same_bits(train, cifar10_folder):
     assert_same(state("killed"), state("whole"))
 
 
+def test_an_interrupted_run_says_what_is_kept_and_that_resumes(train, cifar10_folder):
+    flags = [*FLAGS, "--epochs", "5000", "--data-folder", str(cifar10_folder), "--name", "mine"]
+    command = [sys.executable, "-m", "papershell.orchestration.cli", "train", "torch-cifar10", *flags]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+
+    def listen() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs ignore it
+
+    with subprocess.Popen(command, preexec_fn=listen, **pipes) as victim:
+        for _ in range(12):
+            victim.stdout.readline()
+        victim.send_signal(signal.SIGINT)
+        _, told = victim.communicate()
+    assert victim.returncode == 130 and told.count("\n") == 1
+    step = re.search(r"interrupted: outputs/cifar10_net_checkpoint.npz holds step (\d+); --resume", told)[1]
+    assert state()["losses"].shape[1] == int(step) >= 280
+    assert [run.status for run in list_runs()] == ["KILLED"]
+
+
+def test_fifty_trainings_leave_no_more_threads_and_memory_than_two(project, cifar10_folder):
+    script = f"""
+import gc
+from pathlib import Path
+import numpy as np
+from papershell.trainers.cifar10_recipe import Recipe
+from papershell.trainers.cifar10_walkthrough import Training
+from papershell.trainers.data_parallel import Processes
+from papershell.trainers.datasets import Dataset, read_cifar10
+
+small = read_cifar10(Path({str(cifar10_folder)!r}), name="")
+many = Dataset("", np.tile(small.X_train, (40, 1)), np.tile(small.y_train, 40),
+               small.X_test, small.y_test, small.image_shape, small.classes)
+
+def train(times):
+    for _ in range(times):
+        Training(Recipe(seeds=2), many, Processes(0, 1, "numba")).advance(3)
+    gc.collect()
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return len(list(Path("/proc/self/task").iterdir())), pages * 4096
+
+threads, memory = train(2)
+more_threads, more_memory = train(48)
+print(more_threads - threads, (more_memory - memory) / many.X_train.nbytes)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    threads, copies = map(float, done.stdout.split())
+    assert threads == 0 and copies < 2, "48 trainings, each on its own copy of the data set"
+
+
 def test_resume_without_a_checkpoint_starts_at_the_beginning(train):
     assert train("--resume").startswith("epoch=1, batch=   25")
 
@@ -177,8 +227,10 @@ def test_a_checkpoint_of_other_settings_is_refused_by_name(train, cifar10_folder
     with (cifar10_folder / "data_batch_1.bin").open("r+b") as file:
         file.seek(1)
         file.write(b"\x01\x02\x03")
-    with pytest.raises(CheckpointError, match="made with data"):
+    with pytest.raises(ModelExistsError, match=r"was made from cifar-10-batches-bin.*--overwrite"):
         train("--resume")
+    with pytest.raises(CheckpointError, match="made with data"):
+        train("--resume", "--overwrite")
 
 
 def test_a_damaged_or_foreign_checkpoint_is_refused(train):

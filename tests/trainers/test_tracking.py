@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -57,6 +61,91 @@ def test_a_run_left_by_an_exception_is_marked_failed(project):
 
 
 @needs_mlflow
+def test_an_interrupted_run_is_marked_killed(project):
+    with pytest.raises(KeyboardInterrupt), start_run("tests", "stopped"):
+        raise KeyboardInterrupt
+    assert list_runs()[0].status == "KILLED"
+
+
+A_RUN = """
+import sys
+from papershell.trainers.run_history import list_runs
+from papershell.trainers.tracking import start_run
+with start_run("tests", sys.argv[1]) as run:
+    run.log_metrics({"accuracy": 0.9})
+    print("started", flush=True)
+    sys.stdin.readline()
+"""
+A_LIST = """
+from papershell.trainers.run_history import list_runs
+print(sorted((run.name, run.status) for run in list_runs()))
+"""
+
+
+def a_process(script: str, *arguments: str) -> subprocess.Popen:
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    return subprocess.Popen([sys.executable, "-c", script, *arguments], text=True, env=environment, **pipes)
+
+
+@needs_mlflow
+def test_the_next_command_closes_the_run_of_a_killed_one_and_no_other(project):
+    with a_process(A_RUN, "killed") as killed, a_process(A_RUN, "alive") as alive:
+        assert [process.stdout.readline() for process in (killed, alive)] == ["started\n"] * 2
+        killed.send_signal(signal.SIGKILL)
+        killed.wait()
+        with a_process(A_LIST) as first:
+            printed, told = first.communicate()
+        assert printed == f"{[('alive', 'RUNNING'), ('killed', 'KILLED')]}\n"
+        assert told.count("\n") == 1 and "(killed) was killed before it ended" in told
+        with a_process(A_LIST) as second:
+            assert second.communicate() == (printed, "")
+        alive.communicate("end\n")
+    assert [run.status for run in list_runs() if run.name == "alive"] == ["FINISHED"]
+    assert list((project / ".papershell" / "running").iterdir()) == []
+
+
+@needs_mlflow
+def test_first_commands_at_once_make_one_record(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    processes = [a_process(A_RUN, name) for name in "abc"]
+    ended = [process.communicate("end\n") for process in processes]
+    assert ended == [("started\n", "")] * 3
+    assert sorted((run.name, run.status) for run in list_runs()) == [(name, "FINISHED") for name in "abc"]
+
+
+@needs_mlflow
+@pytest.mark.parametrize("damage", ["all of it", "its head", "its middle", "a folder"])
+def test_a_damaged_record_is_one_sentence_with_the_way_out(project, damage):
+    a_run()
+    database = project / "damaged" / "mlflow.db"
+    content = bytearray((project / ".papershell" / "mlflow.db").read_bytes())
+    stretch = {"all of it": slice(None), "its head": slice(0, 100), "its middle": slice(4096, None)}
+    database.parent.mkdir()
+    if damage == "a folder":
+        database.mkdir()
+    else:
+        content[stretch[damage]] = os.urandom(len(content[stretch[damage]]))
+        database.write_bytes(content)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{database}")
+        for command in (list_runs, list_models, a_run):
+            with pytest.raises(TrackingError, match="move it away") as failure:
+                command()
+            message = str(failure.value)
+            assert str(database) in message and "\n" not in message
+            assert "SELECT" not in message and "sqlalche" not in message
+
+
+@needs_mlflow
+def test_a_name_that_the_registry_refuses_is_one_sentence(project):
+    (project / "model.npz").write_bytes(b"one")
+    with pytest.raises(TrackingError, match="name"):
+        register_model("a/b:c", [Path("model.npz")])
+
+
+@needs_mlflow
 def test_an_ambiguous_or_unknown_run_is_one_sentence(project):
     a_run("first")
     a_run("second")
@@ -90,6 +179,7 @@ def test_a_model_that_is_not_there_is_one_sentence(project, name, version):
     register_model("digits", [Path("model.npz")])
     with pytest.raises(TrackingError, match="papershell models list"):
         download_model(name, version, Path("out"))
+    assert not Path("out").exists()
 
 
 @needs_mlflow

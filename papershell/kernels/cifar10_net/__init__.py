@@ -53,7 +53,7 @@ def sgd(
     reduce: Callable[[Any], None] | None = None,
     backend: str = "auto",
 ) -> Sgd:
-    """Put S networks and a data set where they are trained.
+    """Return S networks, ready to be trained on a data set, on the device of the back end.
 
     Parameters
     ----------

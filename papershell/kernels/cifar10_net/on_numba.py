@@ -1,14 +1,14 @@
 """The CIFAR-10 network's SGD steps on CPU threads: one network a thread, no library call in a step.
 
-At batch 4 a step is 13 MFLOP and a framework spends its time on everything else. Here a step is a few
-loops over planes that lie in the first-level cache. Two things make them fast:
+At batch 4 a step is 13 MFLOP, and a framework spends most of its time on overhead. Here a step is a few
+loops over planes that fit into the first-level cache. Two choices make them fast:
 
 - A plane of an image is one flat row. The output at ``i`` needs the input at ``i + 32 ky + kx``, so a
-  convolution is five shifted rows added at a time, over the whole plane at once, and its weight gradient
-  five dot products. Positions that straddle two image rows hold numbers that pooling never reads and
+  convolution adds five shifted rows at a time, over the whole plane at once, and its weight gradient
+  is five dot products. Positions that straddle two image rows hold numbers that pooling never reads and
   that are zero in gradients.
 - Sums may be reordered and multiplications fused (`_FASTMATH`), which lets LLVM use vectors; NaN and
-  infinity keep their meaning, for divergence must be seen.
+  infinity keep their meaning, because divergence must show.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from papershell.kernels.cifar10_net.problem import Problem, check_order
 _FASTMATH = {"reassoc", "contract", "nsz"}
 _options = {"fastmath": _FASTMATH, "error_model": "numpy", "cache": True, "nogil": True}
 _jit = njit(**_options)
-# Everything below the loop of steps is part of it: a callee that is linked rounds otherwise in the process that
-# compiles it than in those that load it from the cache, for each was optimized in another place.
+# Everything below the loop of steps is inlined into it. A callee that is linked instead rounds differently in the
+# process that compiles it than in those that load it from the cache, because each was optimized in another context.
 _inline = njit(inline="always", **_options)
 
 _CONV1, _CONV2, _FC1, _FC2, _FC3 = WEIGHTS.values()
@@ -48,7 +48,11 @@ _PLANE1, _PLANE2 = (-(-(side * side + _PAD) // _LINE) * _LINE for side in (_SIDE
 
 @_inline
 def _convolve(x, w, b, side, valid, out):
-    """out (O, plane) = b + correlation of x (C, plane) with w (O, C, 5, 5)."""
+    """out (O, plane) = b + correlation of x (C, plane) with w (O, C, 5, 5).
+
+    At a valid position i = side * row + column: out[o, i] = b[o] + sum over c, ky, kx of
+    w[o, c, ky, kx] * x[c, i + side * ky + kx].
+    """
     for o in range(w.shape[0]):
         row = out[o]
         row[:valid] = b[o]
@@ -63,7 +67,11 @@ def _convolve(x, w, b, side, valid, out):
 
 @_inline
 def _convolve_grad(x, d, side, valid, dw, db):
-    """dw (O, C, 5, 5) += correlation of x (C, plane) with d (O, _PAD + plane); db (O,) += sum of d."""
+    """dw (O, C, 5, 5) += correlation of x (C, plane) with d (O, _PAD + plane); db (O,) += sum of d.
+
+    dw[o, c, ky, kx] += sum over i of d[o, i] * x[c, i + side * ky + kx]. Five sums run at once, so that each d[o, i]
+    is loaded once a row of the window.
+    """
     for o in range(dw.shape[0]):
         g = d[o, _PAD:]
         for i in range(valid):
@@ -88,7 +96,11 @@ def _convolve_grad(x, d, side, valid, dw, db):
 
 @_inline
 def _convolve_grad_x(d, w, side, valid, dx):
-    """dx (C, plane) = full convolution of d (O, _PAD + plane) with w (O, C, 5, 5)."""
+    """dx (C, plane) = full convolution of d (O, _PAD + plane) with w (O, C, 5, 5).
+
+    dx[c, i + side * ky + kx] += w[o, c, ky, kx] * d[o, i], turned around: for each i the sum over kx of
+    w[o, c, ky, kx] * d[o, i - kx], for which `_PAD` zeros stand before d.
+    """
     dx[:] = 0
     for o in range(w.shape[0]):
         g = d[o]
@@ -103,24 +115,24 @@ def _convolve_grad_x(d, w, side, valid, dx):
 
 @_inline
 def _relu_pool(x, side, half, out, winner):
-    """Maximum of 2 x 2 after relu; ``winner`` is where it stood, -1 where relu let nothing through."""
+    """Maximum of 2 x 2 after relu; ``winner`` is its position, or -1 if the maximum is not positive."""
     for c in range(out.shape[0]):
         for y in range(half):
             for z in range(half):
                 at = 2 * y * side + 2 * z
-                best, where = x[c, at], at
+                best, place = x[c, at], at
                 for other in (at + 1, at + side, at + side + 1):
                     value = x[c, other]
-                    where = other if value > best else where
+                    place = other if value > best else place
                     best = value if value > best else best
                 off = best <= 0  # false for NaN, which must go on
                 out[c, y * half + z] = np.float32(0) if off else best
-                winner[c, y * half + z] = -1 if off else where
+                winner[c, y * half + z] = -1 if off else place
 
 
 @_inline
 def _relu_pool_grad(d_out, winner, d):
-    """Put each pooled gradient where its maximum stood, in planes of zeros."""
+    """Put each pooled gradient at the position of its maximum, in planes of zeros."""
     d[:] = 0
     for c in range(winner.shape[0]):
         for j in range(winner.shape[1]):
@@ -142,7 +154,7 @@ def _linear(x, w, b, relu, out):
 
 @_inline
 def _linear_grad(x, w, d, dw, db, dx):
-    """dw (O, I) and db (O) from d (B, O), which is also carried through w to dx (B, I)."""
+    """dw (O, I) = d' x, db (O) = sum of d, dx (B, I) = d w, for d (B, O)."""
     dx[:] = 0
     for o in range(w.shape[0]):
         row, grad = w[o], dw[o]
@@ -165,7 +177,7 @@ def _relu_grad(activation, d):
 
 @_inline
 def _cross_entropy(logits, labels, rows, d):
-    """Mean cross-entropy of the batch; ``d`` becomes its gradient with respect to the logits."""
+    """Return the batch's mean cross-entropy, log(sum exp(z)) - z[label]; ``d`` becomes (softmax(z) - onehot) / B."""
     share = np.float32(1) / np.float32(len(rows))
     loss = np.float32(0)
     for n in range(len(rows)):
@@ -198,11 +210,11 @@ def _views(flat):
 
 
 class _Workspace(NamedTuple):
-    """Every intermediate of a step on B images; ``d_x`` is the gradient of the loss with respect to ``x``."""
+    """All intermediate arrays of a step on B images; ``d_x`` is the gradient of the loss with respect to ``x``."""
 
     x: np.ndarray  # (B, 3, plane) normalized pixels
     a1: np.ndarray  # (6, plane) first convolution of one image
-    win1: np.ndarray  # (B, 6, 196) where each pooled maximum stood
+    win1: np.ndarray  # (B, 6, 196) the position of each pooled maximum
     p: np.ndarray  # (B, 6, plane) pooled
     a2: np.ndarray
     win2: np.ndarray

@@ -2,7 +2,7 @@
 
 Every operation of a step is one `torch.func.vmap` over the networks, so that 64 of them launch as many
 kernels as one. At batch 4 a CUDA device waits for those launches: a graph holds `GRAPH_STEPS` steps and is
-launched once. bfloat16 and channels-last would change the numbers and gain nothing at such sizes.
+launched once. bfloat16 and channels-last would change the numbers and save no time at such sizes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from papershell.kernels.backends import BackendError
+from papershell.kernels.backends import BackendError, torch_has_cuda
 from papershell.kernels.cifar10_net.network import IMAGE_SHAPE, WEIGHTS, named
 from papershell.kernels.cifar10_net.problem import Problem, check_order
 
@@ -51,7 +51,7 @@ class Sgd:
 
     def __init__(self, problem: Problem) -> None:
         self._problem = problem
-        self._device = "cuda" if torch.cuda.is_available() else "cpu"
+        self._device = "cuda" if torch_has_cuda() else "cpu"
         with _explained():
             self._params, self._velocity = self._put(problem.params), self._put(problem.velocity)
             self._images, self._levels = self._put(problem.images), self._put(problem.levels)

@@ -24,14 +24,14 @@ MAX_RANK = 64  # NumPy's limit; the format's own is 255
 
 
 class IdxError(ValueError):
-    """An IDX or gzip file is malformed; the message says where, what was expected and what was found.
+    """An IDX or gzip file is malformed; the message gives the place, the expected and the found bytes.
 
     Attributes
     ----------
-    source : the file's path, or a name for bytes and streams; ``" (inflated)"`` is added where the
+    source : the file's path, or a name for bytes and streams; ``" (inflated)"`` is added if the
         offset counts inflated bytes.
     offset : byte offset of the fault.
-    expected, found : what a sound file holds there, and what this one holds.
+    expected, found : the content of a sound file at that place, and the content of this one.
     """
 
     def __init__(self, source: str, offset: int, expected: str, found: str) -> None:
@@ -44,7 +44,7 @@ class IdxError(ValueError):
 
 @dataclass(frozen=True)
 class Header:
-    """What an IDX header says: ``dtype`` as on disk (big-endian) and ``shape``."""
+    """The content of an IDX header: ``dtype`` as on disk (big-endian) and ``shape``."""
 
     dtype: np.dtype
     shape: tuple[int, ...]
@@ -90,6 +90,6 @@ def read_header(read: Callable[[int], bytes], source: str) -> Header:
 
 def _describe(start: bytes) -> str:
     if not start:
-        return "nothing: it is empty"
+        return "no byte: it is empty"
     text = f"{len(start)} bytes, {start.hex(' ')}"
     return f"{text} (an HTML page or other markup?)" if start.lstrip().startswith(b"<") else text

@@ -1,9 +1,9 @@
 """gzip members (RFC 1952) inflated as a stream, straight into memory that the caller owns.
 
-Streaming beats the one-shot calls of isal and libdeflate: their output is a fresh object,
+A stream takes less time than the one-shot calls of isal and libdeflate: their output is a fresh object,
 each page of which faults once, and it must be copied to become an array; here 64 KiB at a time
-are inflated, checked and moved while they lie in the cache. Nor is a size needed beforehand, so the
-trailer's size field is only ever compared, never believed.
+are inflated, checked and moved while they lie in the cache. A stream also needs no size beforehand: the
+trailer's size field is compared, never believed.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ MAGIC = b"\x1f\x8b"
 MAX_RATIO = 1032
 """Deflate's limit: at best two bits stand for 258 bytes."""
 
-_INPUT_BYTES = 1 << 16
-_OUTPUT_BYTES = 1 << 18
+_INPUT_BYTES = 1 << 16  # read at a time: with what it inflates to, it fits into a core's second cache
+_OUTPUT_BYTES = 1 << 18  # inflated at a time at most, so that a bomb fills no memory before it is noticed
 _HAS_HEADER_CRC, _HAS_EXTRA, _HAS_NAME, _HAS_COMMENT, _RESERVED = 0x02, 0x04, 0x08, 0x10, 0xE0
 
 
@@ -40,14 +40,14 @@ class GzipReader:
     def __init__(self, file: BinaryIO, source: str) -> None:
         self._file = file
         self._source = source
-        self._input = b""  # compressed bytes, of which those before _used are done with
+        self._input = b""  # compressed bytes; those before _used have been inflated
         self._used = 0
         self._start = 0  # of _input in the file
         self._inflater: Any = None
         self._crc = self._length = 0
 
     def readinto(self, view: memoryview) -> int:
-        """Fill the start of ``view`` (bytes) and return how many bytes; 0 only at the sound end.
+        """Fill the start of ``view`` (bytes) and return the number of bytes; 0 only at the sound end.
 
         Raises
         ------
@@ -113,7 +113,7 @@ class GzipReader:
             self._check(crc & 0xFFFF, 2, "gzip header checksum")
 
     def _skip_text(self, crc: int) -> int:
-        """Pass a text and the zero byte that ends it; return the checksum carried on over both."""
+        """Skip a text and the zero byte that ends it; return ``crc`` continued over both."""
         end = -1
         while end < 0:
             if not self._more():
@@ -149,7 +149,7 @@ class GzipReader:
         return b"".join(parts)
 
     def _more(self) -> bool:
-        """Return whether compressed bytes are left, after reading on where none are at hand."""
+        """Return whether compressed bytes are left; read more if none are at hand."""
         if self._used == len(self._input):
             self._start += self._used
             self._input, self._used = self._file.read(_INPUT_BYTES), 0

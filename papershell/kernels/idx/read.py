@@ -34,7 +34,7 @@ def read_idx(source: Source, *, backend: str = "auto") -> Any:
     Parameters
     ----------
     source : path, bytes-like object, or binary file (read from its position to its end). Raw or
-        gzip-compressed, in one or several members: the first bytes tell, not the name.
+        gzip-compressed, in one or several members: the first bytes decide, not the name.
     backend : ``auto``, ``numpy`` and ``numba`` return a NumPy array, ``torch`` a tensor (on the CUDA device
         if there is one), ``cupy`` and ``numba-cuda`` an array of theirs on the current device.
 
@@ -46,9 +46,8 @@ def read_idx(source: Source, *, backend: str = "auto") -> Any:
     Raises
     ------
     IdxError
-        The file is malformed: cut, followed by other bytes, corrupt, or not IDX. What its header
-        claims is compared with what its length can hold (deflate packs at most 1032 bytes into one)
-        before any memory is taken.
+        The file is malformed: cut, followed by other bytes, corrupt, or not IDX. The size in its header is
+        compared with its length (deflate packs at most 1032 bytes into one) before any memory is taken.
     BackendError
         The back end is absent.
     OSError
@@ -65,11 +64,11 @@ def read_idx(source: Source, *, backend: str = "auto") -> Any:
 
 
 def map_idx(path: str | os.PathLike[str]) -> np.ndarray:
-    """Return the elements of an uncompressed IDX file where they lie: read from the disk only as they are used.
+    """Return the elements of an uncompressed IDX file without reading it: the system loads each page on first use.
 
     Parameters
     ----------
-    path : of the file, which must stay as it is as long as the array is in use.
+    path : of the file, which must not change as long as the array is in use.
 
     Returns
     -------
@@ -89,7 +88,7 @@ def map_idx(path: str | os.PathLike[str]) -> np.ndarray:
                 os.fspath(path), 0, "a raw IDX file, for only such can be mapped; unpack it", "gzip"
             )
     with opened(path) as (header, _, _):
-        if not header.data_bytes:  # of which the system maps nothing
+        if not header.data_bytes:  # the system refuses to map zero bytes
             return np.frombuffer(b"", header.dtype).reshape(header.shape)
         return np.memmap(path, header.dtype, "r", header.header_bytes, header.shape)
 
@@ -144,7 +143,7 @@ def _read_exactly(reader: Readable, data: np.ndarray, header: Header, name: str,
 
 
 def _read_end(reader: Readable, header: Header, name: str) -> None:
-    """Make sure that nothing follows the elements and that the checksums after them agree."""
+    """Raise IdxError if more bytes follow the elements or a checksum after them differs."""
     if _read(reader, 1):
         end = header.header_bytes + header.data_bytes
         raise IdxError(name, end, f"the end, after {_claim(header)}", "more bytes")
@@ -155,7 +154,8 @@ class _Memory(io.RawIOBase):
 
     def __init__(self, data: bytes | bytearray | memoryview) -> None:
         view = memoryview(data)
-        self._data = view.cast("B") if view.c_contiguous else memoryview(view.tobytes())
+        plain = view.nbytes and view.c_contiguous  # others cannot be cast
+        self._data = view.cast("B") if plain else memoryview(view.tobytes())
         self._at = 0
 
     def readable(self) -> bool:

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from papershell.kernels.backends import implementation
 
 _DEVICE_BACKENDS = {"torch": "torch", "cupy": "cupy", "numba": "numba-cuda"}  # by the library of the images
-_NUMBA_PIXELS = 1 << 20  # below, NumPy is done before Numba's kernel is loaded and its threads run
+_NUMBA_PIXELS = 1 << 20  # NumPy finishes fewer before Numba's kernel is loaded
 
 
 def normalize(
@@ -37,8 +37,8 @@ def normalize(
     scale, mean, std : numbers or arrays that broadcast against ``images`` as in NumPy: shape (C,) is one
         value per channel for images (..., C), shape (C, 1, 1) for images (..., C, height, width).
     dtype : ``float32``, ``float16`` or ``float64``; with torch also ``bfloat16``.
-    out : contiguous or not, where the result goes; of the shape of ``images`` and of type ``dtype``.
-    backend : ``auto`` stays where the images are: for NumPy arrays ``numba`` from 2^20 pixels on and
+    out : receives the result; contiguous or not, of the shape of ``images`` and of type ``dtype``.
+    backend : ``auto`` keeps the images on their device: for NumPy arrays ``numba`` from 2^20 pixels on and
         ``numpy`` below, else the back end of their library. ``numba-cuda`` takes bytes only.
 
     Returns

@@ -65,12 +65,15 @@ def constants(
 
 def steps(given: Constants) -> list[tuple[str, np.ndarray]]:
     """Return the operations of the formula by NumPy's names, with their operands, but those that change no bit."""
-    identities = {"multiply": 1.0, "subtract": 0.0, "divide": 1.0}
-    return [
-        (operation, value)
-        for (operation, identity), value in zip(identities.items(), given, strict=True)
-        if np.any(value != identity) or np.any(np.signbit(value))  # -0.0 - (-0.0) is 0.0
-    ]
+    operations = zip(("multiply", "subtract", "divide"), (1.0, 0.0, 1.0), given, strict=True)
+    return [(name, value) for name, identity, value in operations if not _is_number(value, identity)]
+
+
+def _is_number(value: np.ndarray, number: float) -> bool:
+    """Whether ``value`` is this one number; -0.0 is not 0.0: subtracted from -0.0 it gives another zero."""
+    if value.size != 1 or value.item() != number:
+        return False
+    return math.copysign(1.0, value.item()) == 1.0
 
 
 def check_out(out: Any, kind: Any, shape: tuple[int, ...], dtype: str) -> None:

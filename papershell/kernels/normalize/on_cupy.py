@@ -17,7 +17,7 @@ _normalize = cupy.ElementwiseKernel(
     # Every step is stored in O, which rounds it: float16 would be carried on in float32.
     "O value = static_cast<O>(pixel); value = value * scale; value = value - mean; result = value / std;",
     "papershell_normalize",
-    options=("--fmad=false",),  # a fused multiply-add rounds once where NumPy rounds twice
+    options=("--fmad=false",),  # a fused multiply-add rounds once, NumPy rounds twice
 )
 
 
@@ -34,5 +34,6 @@ def normalize(
     with pixels.device:
         if out is None:
             out = cupy.empty(pixels.shape, name)
-        check_out(out, cupy.ndarray, pixels.shape, name)
+        else:
+            check_out(out, cupy.ndarray, pixels.shape, name)
         return _normalize(pixels, *(cupy.asarray(value) for value in given), out)

@@ -30,7 +30,7 @@ from papershell.kernels.normalize.contract import (
 )
 from papershell.kernels.threads import on_all_cores
 
-_COMPUTABLE = "?bBhHiIlLqQfd"  # NumPy's codes of what Numba computes with on a CPU
+_COMPUTABLE = "?bBhHiIlLqQfd"  # NumPy's codes of the types that Numba computes with on a CPU
 _SHARED_PIXELS = 1 << 22  # one core takes about 0.3 ms for so many, a few times as long as starting a thread
 
 
@@ -47,7 +47,8 @@ def normalize(
     given = constants(scale, mean, std, name, images.shape)
     if out is None:
         out = np.empty(images.shape, name)
-    check_out(out, np.ndarray, images.shape, name)
+    else:
+        check_out(out, np.ndarray, images.shape, name)
     kernel = _kernel(images, given, out)
     if kernel is None:
         return reference.normalize(images, scale=scale, mean=mean, std=std, dtype=name, out=out)
@@ -88,7 +89,7 @@ def compute(pixels: np.ndarray, scale: float, mean: float, std: float, out: np.n
     out : (pixels,) float32 or float64.
     """
     for index in range(out.size):
-        out[index] = pixels[index]  # rounds to the type of out, where Numba would widen; LLVM drops the store
+        out[index] = pixels[index]  # rounds to the type of out; Numba would widen. LLVM drops the store
         out[index] = (out[index] * scale - mean) / std
 
 

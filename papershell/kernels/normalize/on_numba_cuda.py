@@ -37,7 +37,8 @@ def normalize(images: Any, *, scale: ArrayLike, mean: ArrayLike, std: ArrayLike,
         )
     if out is None:
         out = cuda.device_array(pixels.shape, name)
-    check_out(out, object, pixels.shape, name)
+    else:
+        check_out(out, object, pixels.shape, name)
     size, bits = math.prod(pixels.shape), f"u{out.dtype.itemsize}"
     if size:
         values = cuda.to_device(table.values.view(bits))

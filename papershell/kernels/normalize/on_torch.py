@@ -1,4 +1,4 @@
-"""Normalization with PyTorch, on the device where the images lie."""
+"""Normalization with PyTorch, on the device of the images."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ def normalize(
     given = constants(scale, mean, std, "float32" if name == "bfloat16" else name, tuple(pixels.shape))
     if out is None:
         out = torch.empty(pixels.shape, dtype=getattr(torch, name), device=pixels.device)
-    check_out(out, torch.Tensor, tuple(pixels.shape), name)
+    else:
+        check_out(out, torch.Tensor, tuple(pixels.shape), name)
     out.copy_(pixels)
     for operation, value in steps(given):
         # A tensor and not a number: by a number, torch divides as a product with its reciprocal on a CUDA device.

@@ -21,7 +21,8 @@ def normalize(
     given = constants(scale, mean, std, name, images.shape)
     if out is None:
         out = np.empty(images.shape, name)
-    check_out(out, np.ndarray, images.shape, name)
+    else:
+        check_out(out, np.ndarray, images.shape, name)
     np.copyto(out, images, casting="unsafe")  # a cast and a product take less time than a product that casts
     for operation, value in steps(given):
         getattr(np, operation)(out, value, out=out)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import reprlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,9 @@ from packaging.utils import canonicalize_name
 from papershell.orchestration.errors import OrchestrationError
 
 _CONDA = re.compile(r"(?:[\w.-]+::)?(?P<name>[\w.-]+)\s*(?P<versions>[=<>!~].*|)")
+
+_SHORT = reprlib.Repr()  # the aliases of YAML can make a huge text of a small file
+_SHORT.maxlevel = 2
 
 
 class CondaFileError(OrchestrationError, ValueError):
@@ -67,25 +71,28 @@ def read_conda_file(path: Path) -> CondaFile:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise CondaFileError(f"there is no environment file {path}; name one with --environment") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         raise CondaFileError(
             f"environment file {path} cannot be read: {' '.join(str(error).split())}"
         ) from error
     entries = document.get("dependencies") if isinstance(document, dict) else None
     if not isinstance(entries, list):
         raise CondaFileError(f"environment file {path} has no list of dependencies")
-    channels = document.get("channels") or []
-    return CondaFile(path, tuple(map(str, channels)), tuple(_pins(path, entries)))
+    channels = document.get("channels")
+    names = tuple(name for name in channels if isinstance(name, str)) if isinstance(channels, list) else ()
+    return CondaFile(path, names, tuple(_pins(path, entries)))
 
 
 def _pins(path: Path, entries: list[object]) -> Iterator[Pin]:
     for entry in entries:
         if isinstance(entry, dict) and isinstance(entry.get("pip"), list):
-            yield from (_pip_pin(path, str(line)) for line in entry["pip"] if not str(line).startswith("-"))
+            lines = [line for line in entry["pip"] if not (isinstance(line, str) and line.startswith("-"))]
+            yield from (_pip_pin(path, line) for line in lines)
         elif isinstance(entry, str):
             yield _conda_pin(path, entry)
         else:
-            raise CondaFileError(f"environment file {path}: {entry!r} is neither a package nor a pip list")
+            found = _SHORT.repr(entry)
+            raise CondaFileError(f"environment file {path}: {found} is neither a package nor a pip list")
 
 
 def _conda_pin(path: Path, line: str) -> Pin:
@@ -107,9 +114,9 @@ def _pep440(versions: str) -> Iterator[str]:
         yield f"=={fuzzy[1].strip().removesuffix('.*')}.*" if fuzzy else part
 
 
-def _pip_pin(path: Path, line: str) -> Pin:
+def _pip_pin(path: Path, line: object) -> Pin:
     try:
-        found = Requirement(line)
+        found = Requirement(line if isinstance(line, str) else "")
     except InvalidRequirement as error:
-        raise CondaFileError(f"environment file {path}: {line!r} is no pip requirement") from error
+        raise CondaFileError(f"environment file {path}: {_SHORT.repr(line)} is no pip requirement") from error
     return Pin(canonicalize_name(found.name), found.specifier, True, frozenset(found.extras))

@@ -1,19 +1,16 @@
-"""Azure ML's base images as data: their CUDA, and whether they are maintained.
-
-Read from Azure/AzureML-Containers (last commit 2026-03-16) and the image list that
-azureml-core 1.61.0.post4 carries.
-"""
+"""Azure ML's base images: their CUDA and their maintenance, from the table ``base_images.csv``."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+from papershell.orchestration.azure.tables import read_table, version
 
 REGISTRY = "mcr.microsoft.com/azureml/"
 CPU_IMAGE = REGISTRY + "openmpi5.0-ubuntu24.04"
 GPU_IMAGE = REGISTRY + "openmpi5.0-cuda12.8-ubuntu24.04"
 LAST_CUDA_11_IMAGE = REGISTRY + "openmpi4.1.0-cuda11.8-cudnn8-ubuntu22.04"
 CONDA_CUDA = "12.9"
-_SOURCE = "Azure/AzureML-Containers"
 
 
 @dataclass(frozen=True)
@@ -23,32 +20,16 @@ class BaseImage:
     name: str
     cuda: tuple[int, int] | None = None
     deprecated_on: str = ""
-    source: str = _SOURCE
-    read_on: str = "2026-03-16"
+    source: str = ""
+    read_on: str = ""
 
 
-_ROWS = (
-    BaseImage("openmpi4.1.0-ubuntu20.04", None, "2025-09-09"),
-    BaseImage("openmpi4.1.0-ubuntu22.04"),
-    BaseImage("openmpi5.0-ubuntu24.04"),
-    BaseImage("openmpi3.1.2-cuda10.0-cudnn7-ubuntu18.04", (10, 0), "2024-12-06"),
-    BaseImage("openmpi3.1.2-cuda10.1-cudnn7-ubuntu18.04", (10, 1), "2024-12-06"),
-    BaseImage("openmpi3.1.2-cuda10.2-cudnn7-ubuntu18.04", (10, 2), "2024-12-06"),
-    BaseImage("openmpi4.1.0-cuda11.0.3-cudnn8-ubuntu18.04", (11, 0), "2024-12-06"),
-    BaseImage("openmpi4.1.0-cuda11.1-cudnn8-ubuntu18.04", (11, 1), "2024-12-06"),
-    BaseImage("openmpi4.1.0-cuda11.1-cudnn8-ubuntu20.04", (11, 1), "2026-03-16"),
-    BaseImage("openmpi4.1.0-cuda11.2-cudnn8-ubuntu20.04", (11, 2), "2026-03-16"),
-    BaseImage("openmpi4.1.0-cuda11.3-cudnn8-ubuntu20.04", (11, 3), "2026-03-16"),
-    BaseImage("openmpi4.1.0-cuda11.6-cudnn8-ubuntu20.04", (11, 6), "2026-03-16"),
-    BaseImage("openmpi4.1.0-cuda11.8-cudnn8-ubuntu22.04", (11, 8), "2025-09-09"),
-    BaseImage("openmpi5.0-cuda12.4-ubuntu22.04", (12, 4)),
-    BaseImage("openmpi5.0-cuda12.5-ubuntu22.04", (12, 5)),
-    BaseImage("openmpi5.0-cuda12.6-ubuntu24.04", (12, 6)),
-    BaseImage("openmpi5.0-cuda12.8-ubuntu24.04", (12, 8)),
-    BaseImage("openmpi5.0-cuda13.1-ubuntu24.04", (13, 1)),
-)
-
-IMAGES: dict[str, BaseImage] = {row.name: row for row in _ROWS}
+IMAGES: dict[str, BaseImage] = {
+    row["name"]: BaseImage(
+        row["name"], version(row["cuda"]), row["deprecated_on"], row["source"], row["read_on"]
+    )
+    for row in read_table("base_images")
+}
 
 # The compute capabilities that a CUDA major compiles for, from the oldest to below the first that it does
 # not know. CUDA 12 dropped Kepler, 13 everything below Turing (release notes of each); Blackwell needs

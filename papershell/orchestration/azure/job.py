@@ -169,10 +169,14 @@ class TrainJob:
         return self.nodes * self.processes_per_node > 1
 
     @property
+    def vm_size(self) -> sizes.VmSize | None:
+        """The size of the cluster's machines; None if the table does not know it."""
+        return sizes.find(self.cluster.vm_size)
+
+    @property
     def compute_capability(self) -> tuple[int, int] | None:
         """The CUDA compute capability of the cluster's GPU; None without a GPU."""
-        size = sizes.find(self.cluster.vm_size)
-        return size.compute_capability if size else None
+        return self.vm_size.compute_capability if self.vm_size else None
 
     @property
     def base_image(self) -> str:
@@ -197,8 +201,8 @@ class TrainJob:
         return json.dumps(asdict(self), indent=2)
 
     @classmethod
-    def from_json(cls, text: str) -> TrainJob:
-        """Read a job.
+    def from_json(cls, text: str | bytes) -> TrainJob:
+        """Read a job; bytes are UTF-8.
 
         Raises
         ------
@@ -207,7 +211,7 @@ class TrainJob:
         """
         try:
             document = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise JobError(f"the job is not JSON: {error}") from error
         document = _known(cls, document, "job")
         document["arguments"] = tuple(map(str, document.get("arguments", ())))

@@ -9,6 +9,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from papershell.orchestration.azure.conda_file import CondaFile, Pin
+from papershell.orchestration.azure.tables import read_table
 
 
 @dataclass(frozen=True)
@@ -29,46 +30,10 @@ class Rule:
     pip: bool | None = None
 
 
-_CORE = "metadata of azureml-core 1.61.0.post4"
-_RUNTIME = "metadata of azureml-dataset-runtime 1.62.0.post1"
-_MLFLOW = "metadata of azureml-mlflow 1.62.0.post6"
-_FORGE = "recipes of conda-forge, 2026-01 to 2026-09"
-
-RULES = (
-    Rule("azureml-core", "packaging", "<26", _CORE),
-    Rule("azureml-core", "pathspec", "<1.0", _CORE),
-    Rule("azureml-core", "msal", "<2", _CORE),
-    Rule("azureml-core", "argcomplete", "<4", _CORE),
-    Rule("azureml-core", "knack", "<0.13", _CORE),
-    Rule("azureml-core", "paramiko", "<4", _CORE),
-    Rule("azureml-core", "pyopenssl", "<=26.0.0", _CORE),
-    Rule("azureml-core", "cryptography", "<47", _CORE + " through pyopenssl"),
-    Rule("azureml-core", "urllib3", ">1.26.17,<3", _CORE),
-    Rule("azureml-core", "python", ">=3.8,<4.0", _CORE),
-    Rule("azureml-dataset-runtime", "numpy", "<2.3.3", _RUNTIME),
-    Rule("azureml-dataset-runtime", "pyarrow", ">=23.0.1,<24", _RUNTIME),
-    Rule("azureml-dataset-runtime", "cloudpickle", "<3", _RUNTIME),
-    Rule("azureml-dataset-runtime", "python", ">=3.10,<3.14", "azureml-dataprep's native wheels"),
-    Rule("azureml-mlflow", "mlflow", "<3.16", _MLFLOW),
-    Rule("azureml-mlflow", "mlflow-skinny", "<=3.15.0", _MLFLOW),
-    Rule("azureml-mlflow", "azure-storage-blob", "<=12.27.1", _MLFLOW),
-    Rule("tensorflow-gpu", "tensorflow-gpu", "<2.20", "conda-forge ends at tensorflow-gpu 2.19.1", pip=False),
-    Rule("tensorflow-gpu", "python", "<3.13", _FORGE, pip=False),
-    Rule("tensorflow-gpu", "cuda-version", ">=12.8,<13", _FORGE, pip=False),
-    Rule("pytorch-gpu", "pytorch-gpu", "<2.14", "conda-forge ends at pytorch-gpu 2.13.0", pip=False),
-    Rule("pytorch-gpu", "python", ">=3.10,<3.15", _FORGE, pip=False),
-    Rule("pytorch-gpu", "cuda-version", ">=12.9,<13.1", _FORGE, at=">=2.13", pip=False),
-    Rule("cupy", "cupy", "<14.2", "conda-forge ends at cupy 14.1.1", pip=False),
-    Rule("cupy", "cuda-version", ">=12", "CuPy 14 needs CUDA 12", at=">=14"),
-    Rule("cudatoolkit", "cuda-version", "<12", "cudatoolkit is CUDA 11"),
-    Rule("cupy-cuda11x", "cuda-version", "<12", "cupy-cuda11x is CUDA 11; conda-forge has cupy"),
-    Rule("numba-cuda", "cuda-version", ">=12", _FORGE),
-    Rule("numba-cuda", "numba", ">=0.60", _FORGE),
-    Rule("numba-cuda", "numba-cuda", "<0.30.3", "conda-forge ends at numba-cuda 0.30.2", pip=False),
-    Rule("torch", "python", ">=3.11", "metadata of torch 2.15.0", at=">=2.15", pip=True),
-    Rule("tensorflow", "python", ">=3.10,<3.14", "metadata of tensorflow 2.21.0", at=">=2.20", pip=True),
-    Rule("tensorflow", "keras", ">=3.12", "metadata of tensorflow 2.21.0", at=">=2.21", pip=True),
-    Rule("tensorflow", "numpy", ">=1.26", "metadata of tensorflow 2.21.0", at=">=2.21", pip=True),
+_PIP = {"pip": True, "conda": False}
+RULES = tuple(
+    Rule(row["package"], row["other"], row["needs"], row["why"], row["at"], _PIP.get(row["installer"]))
+    for row in read_table("pins")
 )
 
 

@@ -6,10 +6,10 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from papershell.orchestration.azure.sdk import asking, waits
+from papershell.kernels.files import replacing_path
+from papershell.orchestration.azure.sdk import asking, watch
 from papershell.orchestration.errors import OrchestrationError
 
 if TYPE_CHECKING:
@@ -69,17 +69,16 @@ class RunHandle:
         OrchestrationError
             The time is over.
         """
-        shown, offset = "", 0
-        for _ in waits(timeout_s):
+        offset = 0
+
+        def ask() -> str:
+            nonlocal offset
             state = self.status()
-            if show and state != shown:
-                show(state)
-            shown = state
             if write:
                 offset += self._new_log(offset, write)
-            if state in FINAL_STATES:
-                return state
-        raise OrchestrationError(f"run {self.id} is still {shown} after {timeout_s:g} seconds; it goes on")
+            return state
+
+        return watch(f"run {self.id}", ask, FINAL_STATES, timeout_s, show)
 
     def follow(self, write: Callable[[bytes], object], timeout_s: float = float("inf")) -> str:
         """Pass the run's log to ``write`` until the run has ended; return its final state."""
@@ -140,12 +139,9 @@ class RunHandle:
         return [self._download(name, folder / name) for name in names]
 
     def _download(self, name: str, target: Path) -> Path:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=target.parent, prefix=".download-") as scratch:
-            part = Path(scratch, target.name)
-            with asking(f"download {name} of run {self.id}"):
-                self.run.download_file(name, output_file_path=str(part))
-            return part.replace(target)
+        with replacing_path(target, parents=True) as part, asking(f"download {name} of run {self.id}"):
+            self.run.download_file(name, output_file_path=str(part))
+        return target
 
     def register(self, name: str, path: str, *, tags: dict[str, str] | None = None) -> Model:
         """Register a file or folder of the run as the next version of a model; return the model."""

@@ -50,7 +50,7 @@ def check_config(path: Path) -> None:
             f"there is no {path}; download it from the workspace's page of the portal, or use "
             f"--workspace loopback"
         ) from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise OrchestrationError(f"{path} is not a JSON file: {error}") from error
     missing = [name for name in _CONFIG_FIELDS if not isinstance(document, dict) or not document.get(name)]
     if missing:

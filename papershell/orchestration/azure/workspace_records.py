@@ -38,7 +38,7 @@ class WorkspaceRecords:
         """Return one run with its files; any unambiguous beginning of its id suffices."""
         handle = find_run(self._workspace, run_id)
         with asking(f"read run {handle.id}"):
-            return _record(handle.run, files=handle.files())
+            return _record(handle.run, files=handle.files(), failure=handle.failure() or "")
 
     def list_models(self) -> list[ModelVersion]:
         """Return every version of every registered model, newest first."""
@@ -73,7 +73,7 @@ def _created(run: Run) -> str:
     return str(run._run_dto["created_utc"])
 
 
-def _record(run: Run, files: Sequence[str] = ()) -> RunRecord:
+def _record(run: Run, files: Sequence[str] = (), failure: str = "") -> RunRecord:
     tags = run.get_tags()
     newest = {name: v[-1] if isinstance(v, list) and v else v for name, v in run.get_metrics().items()}
     return RunRecord(
@@ -85,6 +85,7 @@ def _record(run: Run, files: Sequence[str] = ()) -> RunRecord:
         params={name: str(value) for name, value in tags.items() if name not in _NOT_PARAMETERS},
         metrics={name: float(value) for name, value in newest.items() if isinstance(value, (int, float))},
         files=files,
+        failure=failure,
     )
 
 

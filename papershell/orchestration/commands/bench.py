@@ -1,9 +1,9 @@
-"""``papershell bench``: the benchmark suites, their report, and whether a run is slower than those before it."""
+"""``papershell bench``: parses, calls `papershell.benchmarks`, prints."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,24 +28,29 @@ def register(app: typer.Typer) -> None:
 
 @bench.command()
 def run(
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[PATH]...", help="Your own files of benchmarks, instead of papershell's."),
+    ] = None,
     select: Annotated[
         str, typer.Option(help="Only benchmarks whose name fits this pytest -k expression.")
     ] = "",
     smoke: Annotated[
-        bool, typer.Option(help="Short rounds, no slow cases: whether all works, not how fast.")
+        bool,
+        typer.Option(help="Short rounds, small problems, no slow cases: whether all works, not how fast."),
     ] = False,
     device: Annotated[Device, typer.Option(help="Only the cases on this device.")] = Device.any,
-    output: Annotated[
-        Path, typer.Option(help="File for what is measured; it is kept up to date.")
-    ] = RUN_FILE,
+    output: Annotated[Path, typer.Option(help="File for the results; it is kept up to date.")] = RUN_FILE,
     history: Annotated[Path | None, typer.Option(help="Add the run to the history in this folder.")] = None,
 ) -> None:
     """Run the suites, each case interleaved with its reference, and write pytest-benchmark's JSON."""
-    from papershell.benchmarks import records, runner
+    from papershell.benchmarks import plugin, records, runner
 
-    budget_s = runner.SMOKE_S if smoke else runner.FULL_S
+    budget_s = plugin.SMOKE_S if smoke else plugin.FULL_S
     try:
-        measured = runner.run_suites(output, select=select, budget_s=budget_s, device=device.value)
+        measured = runner.run_suites(
+            output, paths=paths or (), select=select, budget_s=budget_s, device=device.value
+        )
     except (runner.BenchmarkFailure, KeyboardInterrupt):
         if output.exists():
             print_run(records.read_run(output))
@@ -62,27 +67,19 @@ def compare(
     after: Annotated[Path, typer.Argument(help="Another run's file.")],
 ) -> None:
     """Show how the ratios to the references differ between two runs, and with how wide intervals."""
-    from papershell.benchmarks.records import benchmarks_of, machine_of, read_run
+    from papershell.benchmarks.compare import compare_runs
+    from papershell.benchmarks.records import machine_of, read_run
+    from papershell.benchmarks.results import interval
 
     old, new = read_run(before), read_run(after)
     if machine_of(old) != machine_of(new):
         print(
             f"{before} was measured on {machine_of(old)}, {after} on {machine_of(new)}: only the ratios compare"
         )
-    past, rows = benchmarks_of(old), []
-    for key, found in benchmarks_of(new).items():
-        if key in past and not found["extra_info"].get("is_reference"):
-            ratios = [_interval(b["extra_info"]) for b in (past[key], found)]
-            change = past[key]["extra_info"]["ratio"] / found["extra_info"]["ratio"] - 1
-            rows.append((key, *ratios, f"{100 * change:+.1f} %"))
+    found = compare_runs(old, new)
+    rows = [(c.key, interval(c.before), interval(c.after), f"{100 * c.slower:+.1f} %") for c in found.changes]
     print_table(("benchmark", "before", "after", "slower by"), rows)
-    only = {
-        "vanished": past.keys() - benchmarks_of(new).keys(),
-        "new": benchmarks_of(new).keys() - past.keys(),
-    }
-    for state, keys in only.items():
-        for key in sorted(keys):
-            print(f"{state}: {key}")
+    _print_keys(vanished=found.vanished, new=found.new)
 
 
 @bench.command()
@@ -92,13 +89,12 @@ def report(
     output: Annotated[Path, typer.Option(help="The page.")] = Path("outputs/bench.html"),
 ) -> None:
     """Write one HTML page: table, roofline, history. It needs no network."""
-    from papershell.benchmarks.records import machine_of, read_run
+    from papershell.benchmarks.records import read_run
     from papershell.benchmarks.report import write_report
 
     shown = read_run(run_file)
-    before = _history(history, machine_of(shown), shown)
     output.parent.mkdir(parents=True, exist_ok=True)
-    write_report([*before, shown], output)
+    write_report([*_earlier(history, shown), shown], output)
     print(f"wrote {output}")
 
 
@@ -106,11 +102,11 @@ def report(
 def check(
     run_file: Annotated[Path, typer.Argument(metavar="RUN", help="The run to judge.")] = RUN_FILE,
     baseline: Annotated[Path, typer.Option(help="Folder of the runs before it.")] = HISTORY,
-    confirm: Annotated[bool, typer.Option(help="Measure what seems slower once more, here and now.")] = True,
+    confirm: Annotated[bool, typer.Option(help="Measure the slower ones once more, here and now.")] = True,
 ) -> None:
     """Say which benchmarks are slower than noise explains; exit with 1 if any is.
 
-    The first run of a machine has nothing to be compared with, and passes.
+    The first run of a machine has no run to be compared with, and passes.
     """
     from papershell.benchmarks import check as checks
     from papershell.benchmarks.records import machine_of, read_run
@@ -118,79 +114,62 @@ def check(
     judged = read_run(run_file)
     if not baseline.is_dir():
         raise ValueError(f"{baseline}: no such folder; `papershell bench run --history {baseline}` makes it")
-    before = _history(baseline, machine_of(judged), judged)
+    before = _earlier(baseline, judged)
     if not before:
         print(f"nothing to compare with: {baseline} holds no earlier runs of {machine_of(judged)}")
         return
     verdicts = checks.judge(judged, before)
-    if confirm and any(verdict.state == "slower" for verdict in verdicts):
-        verdicts = checks.confirm(verdicts, before, lambda keys: _measure_again(keys, judged))
+    if confirm:
+        verdicts = checks.confirm(verdicts, before, partial(checks.measure_like, judged))
     _print_verdicts(verdicts, len(before))
     if any(verdict.state == "slower" for verdict in verdicts):
         raise typer.Exit(1)
 
 
-def _history(folder: Path, machine: str, run: Run) -> list[Run]:
-    """The runs before ``run`` that took as long a time for each case; files that are none are named."""
-    from papershell.benchmarks.records import budget_of, moment_of, read_history
+def _earlier(folder: Path, run: Run) -> list[Run]:
+    """The runs before ``run``; files that hold no run are named."""
+    from papershell.benchmarks.check import earlier_runs
 
-    runs, notes = read_history(folder, machine)
+    runs, notes = earlier_runs(folder, run)
     for note in notes:
         print(f"note: {note}")
-    return [old for old in runs if moment_of(old) < moment_of(run) and budget_of(old) == budget_of(run)]
-
-
-def _measure_again(keys: Collection[str], judged: Run) -> Run:
-    """Measure some of a run's benchmarks once more, as it did."""
-    from papershell.benchmarks.records import budget_of, machine_of
-    from papershell.benchmarks.runner import FULL_S, measure_again
-
-    again = measure_again(keys, budget_s=budget_of(judged) or FULL_S)
-    if machine_of(again) != machine_of(judged):
-        raise ValueError(
-            f"the run is of {machine_of(judged)}, this is {machine_of(again)}: check it there, or with --no-confirm"
-        )
-    return again
+    return runs
 
 
 def print_run(run: Run) -> None:
     """Print a line for each benchmark."""
+    from papershell.benchmarks.results import interval
+
     rows = []
     for benchmark in run["benchmarks"]:
         facts = benchmark["extra_info"]
         percent, error = facts.get("percent_of_ceiling"), facts.get("error")
         rows.append((
-            benchmark["group"], facts["case"], f"{1e3 * benchmark['stats']['median']:.4g}", _interval(facts),
+            benchmark["group"], facts["case"], f"{1e3 * benchmark['stats']['median']:.4g}", interval(facts),
             "" if percent is None else f"{percent:.0f} % of {facts.get('ceiling')}",
             "" if error is None else f"{error:.0e}",
         ))  # fmt: skip
     print_table(("group", "case", "ms", "times as fast as the reference", "limit", "error"), rows)
 
 
-def _interval(facts: dict) -> str:
-    return f"{facts['ratio']:.3g} ({facts['ratio_low']:.3g} to {facts['ratio_high']:.3g})"
-
-
 def _print_verdicts(verdicts: list[Verdict], runs: int) -> None:
-    """Print what changed, and how many did not."""
-    told = [v for v in verdicts if v.state in ("slower", "faster")]
+    """Print the changes, and how many benchmarks did not change."""
+    told = sorted((v for v in verdicts if v.state in ("slower", "faster")), key=lambda v: -v.change)
     rows = [
-        (
-            v.key,
-            v.state,
-            f"{100 * v.change:+.1f} %",
-            f"{100 * v.noise:.1f} %",
-            f"{100 * v.sure:.2f} %",
-            "..".join(v.since),
-        )
-        for v in sorted(told, key=lambda v: -v.change)
-    ]
+        (v.key, v.state, f"{100 * v.change:+.1f} %", f"{100 * v.noise:.1f} %", f"{100 * v.sure:.2f} %",
+         "..".join(v.since))
+        for v in told
+    ]  # fmt: skip
     if rows:
         print_table(("benchmark", "is", "by", "noise", "sure", "commits"), rows)
-    for v in verdicts:
-        if v.state in ("new", "vanished"):
-            print(f"{v.state}: {v.key}")
+    _print_keys(**{state: [v.key for v in verdicts if v.state == state] for state in ("new", "vanished")})
     undecided = sum(v.state == "undecided" for v in verdicts)
     if undecided:
         print(f"{undecided} benchmarks have too few runs before this one to decide on")
     print(f"{sum(v.state == 'same' for v in verdicts)} as before, against {runs} runs")
+
+
+def _print_keys(**keys_by_state: list[str]) -> None:
+    for state, keys in keys_by_state.items():
+        for key in keys:
+            print(f"{state}: {key}")

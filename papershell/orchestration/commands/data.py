@@ -32,7 +32,9 @@ def fetch(
 
 def show(
     source: SOURCE = "digits",
-    out: Annotated[Path, typer.Option(help="Where the picture of 30 samples goes.")] = Path("samples.png"),
+    out: Annotated[
+        Path, typer.Option(help="Where the picture of 30 samples goes: a file, or a folder that exists.")
+    ] = Path("samples.png"),
 ) -> None:
     """Print shapes and class counts; draw 30 random images with their labels."""
     import numpy as np
@@ -47,8 +49,9 @@ def show(
     rows = [(str(label), *(f"{np.count_nonzero(y == label):,}" for y in parts)) for label in data.classes]
     rows.append(("all", *(f"{len(y):,}" for y in parts)))
     print_table(("class", "train", "test"), rows, bold={len(rows) - 1})
-    draw_samples(out, data.pictures(), data.y_train)
-    print(f"wrote {out}")
+    path = out / "samples.png" if out.is_dir() else out
+    draw_samples(path, data.pictures(), data.y_train)
+    print(f"wrote {path}")
 
 
 def verify(source: SOURCE = "mnist") -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from papershell.orchestration.azure.run_handle import RunHandle
 
 
 class Auth(StrEnum):
@@ -24,7 +28,28 @@ Workspace = Annotated[
 SignIn = Annotated[Auth, typer.Option("--auth", help="How to sign in to Azure.")]
 
 
-def pass_on(chunk: bytes) -> None:
-    """Write a part of a log to stdout as it is: a log need not be text."""
-    sys.stdout.buffer.write(chunk)
-    sys.stdout.flush()
+def opened(workspace: str, auth: Auth) -> Any:
+    """Return the azureml-core workspace of these two options."""
+    from papershell.orchestration.workspaces import open_workspace
+
+    return open_workspace(workspace, auth=auth.value)
+
+
+def show_log(run: RunHandle, workspace: str) -> str:
+    """Show a run's log until the run ends, as it is: a log need not be text. Return the final state.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        After Ctrl-C; it says that the run goes on, and how to end it.
+    """
+
+    def write(chunk: bytes) -> None:
+        sys.stdout.buffer.write(chunk)
+        sys.stdout.flush()
+
+    try:
+        return run.follow(write)
+    except KeyboardInterrupt as stop:
+        cancel = f"papershell runs cancel {run.id} --workspace {shlex.quote(workspace)}"
+        raise KeyboardInterrupt(f"run {run.id} goes on; `{cancel}` ends it") from stop

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,24 +20,25 @@ def predict(
     model: Annotated[Path, typer.Argument(help="A model file: .npz, .keras, or .pkl with --trust-pickle.")],
     images: Annotated[Path, typer.Argument(help="An IDX file of images, or a .bin file of CIFAR-10.")],
     labels: Annotated[Path | None, typer.Option(help="Such a file with labels, to measure accuracy.")] = None,
-    out: Annotated[Path, typer.Option(help="Where the predictions go.")] = Path("predictions.csv"),
+    out: Annotated[Path, typer.Option(help="Where the predictions go; - is standard output.")] = Path(
+        "predictions.csv"
+    ),
     trust_pickle: Annotated[
         bool, typer.Option("--trust-pickle", help="Load a .pkl: it can run any code, so trust its source.")
     ] = False,
 ) -> None:
     """Write the predicted label of every image to a CSV file."""
-    from papershell.kernels.files import replacing
     from papershell.trainers.datasets import read_images, read_labels
+    from papershell.trainers.predictions import write_predictions
 
     pixels = read_images(images)
     predicted = _predict(model, pixels, trust_pickle)
-    with replacing(out, parents=True) as file:
-        file.write(b"image,label\n")
-        file.writelines(f"{index},{label}\n".encode() for index, label in enumerate(predicted))
-    print(f"wrote {len(predicted):,} predictions to {out}")
+    write_predictions(out, predicted)
+    told = sys.stderr if str(out) == "-" else sys.stdout
+    print(f"wrote {len(predicted):,} predictions to {out}", file=told)
     if labels:
         truth = read_labels(labels, len(predicted))
-        print(f"accuracy {(predicted == truth).mean():.4f}")
+        print(f"accuracy {(predicted == truth).mean():.4f}", file=told)
 
 
 def _predict(path: Path, images: np.ndarray, trust_pickle: bool) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""``papershell runs``: what was done and how it came out."""
+"""``papershell runs``: the runs in a record, their parameters and results."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from papershell.orchestration.commands.options import Auth, SignIn, Workspace, pass_on
+from papershell.orchestration.commands.options import Auth, SignIn, Workspace, opened, show_log
 from papershell.orchestration.commands.record_store import RemoteWorkspace, runs_of
 from papershell.orchestration.table import print_table
 
@@ -47,13 +47,12 @@ def list_(
 
 
 @group.command()
-def show(
-    run: RunId,
-    workspace: RemoteWorkspace = None,
-) -> None:
+def show(run: RunId, workspace: RemoteWorkspace = None) -> None:
     """Show everything that a run recorded."""
     found = runs_of(workspace).get_run(run)
     print(f"{found.id}  {found.name}, {found.experiment}, {found.status.lower()}, {found.started:%c}")
+    if found.failure:
+        print(f"failure: {found.failure}")
     for heading, values in (("parameters", found.params), ("metrics", found.metrics)):
         print(heading)
         for name, value in sorted(values.items()):
@@ -98,7 +97,7 @@ def _number(value: float | None) -> str:
 @group.command()
 def log(run: RunId, workspace: Workspace = "loopback", auth: SignIn = Auth.auto) -> None:
     """Show the log of a workspace's run, and follow it until the run ends."""
-    _find(run, workspace, auth).follow(pass_on)
+    show_log(_find(run, workspace, auth), workspace)
 
 
 @group.command()
@@ -137,6 +136,5 @@ def register_(
 
 def _find(run: str, workspace: str, auth: Auth) -> RunHandle:
     from papershell.orchestration.azure.run_handle import find_run
-    from papershell.orchestration.workspaces import open_workspace
 
-    return find_run(open_workspace(workspace, auth=auth.value), run)
+    return find_run(opened(workspace, auth), run)

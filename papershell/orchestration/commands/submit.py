@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from papershell.orchestration.commands.options import Auth, SignIn, Workspace, pass_on
+from papershell.orchestration.commands.options import Auth, SignIn, Workspace, opened, show_log
 
 if TYPE_CHECKING:
     from papershell.orchestration.azure.job import TrainJob
     from papershell.orchestration.azure.preflight import Finding
     from papershell.orchestration.azure.run_handle import RunHandle
+    from papershell.orchestration.azure.snapshot import Snapshot
 
 _TRAINER_FLAGS = {"ignore_unknown_options": True, "allow_extra_args": True}
 BuildJob = Callable[..., Any]  # download: bool -> TrainJob
@@ -46,33 +47,40 @@ def submit(
     wait: Annotated[bool, typer.Option(help="Show the log and wait for the end.")] = False,
 ) -> None:
     """Submit a trainer as a run, on Azure ML or, with --workspace loopback, on this machine."""
-    from papershell.orchestration.azure import preflight, submission
-    from papershell.orchestration.azure.cluster import free_cores
     from papershell.orchestration.azure.export import export as write_files
+    from papershell.orchestration.azure.preflight import preflight
     from papershell.orchestration.azure.snapshot import measure
-    from papershell.orchestration.workspaces import is_loopback, open_workspace
+    from papershell.orchestration.azure.submission import request
+    from papershell.orchestration.workspaces import is_loopback
 
-    job = build(download=not (dry_run or export))
-    here, source = is_loopback(workspace), measure()
-    stops = _stops(preflight.preflight(job, source=source), here=here)
+    job, source = build(download=not (dry_run or export)), measure()
+    here = is_loopback(workspace)
+    stops = _stops(preflight(job, source=source), here=here)
     if dry_run:
-        print(json.dumps(submission.request(job, source=source), indent=2))
+        print(json.dumps(request(job, source=source), indent=2))
     if stops:
         raise typer.Exit(1)
-    if export:
-        for path in write_files(job, export, source=source):
-            print(f"wrote {path}")
-    if dry_run or export:
-        return
-    opened = open_workspace(workspace, auth=auth.value)
-    if _stops(preflight.quota(job, free_cores(opened)), here=here):
+    for path in write_files(job, export, source=source) if export else ():
+        print(f"wrote {path}")
+    if not (dry_run or export):
+        handle = _send(job, source, opened(workspace, auth), here=here)
+        if wait:
+            _wait(handle, workspace)
+
+
+def _send(job: TrainJob, source: Snapshot, workspace: Any, *, here: bool) -> RunHandle:
+    """Submit a job to an opened workspace, unless its quota forbids it."""
+    from papershell.orchestration.azure.cluster import free_cores
+    from papershell.orchestration.azure.preflight import quota
+    from papershell.orchestration.azure.submission import submit
+
+    if _stops(quota(job, free_cores(workspace)), here=here):
         raise typer.Exit(1)
-    handle = submission.submit(job, opened, source=source, show=lambda line: print(line, file=sys.stderr))
+    handle = submit(job, workspace, source=source, show=lambda line: print(line, file=sys.stderr))
     print(f"run {handle.id}", flush=True)
     if not here:
         print(f"portal {handle.portal_url}", file=sys.stderr)
-    if wait:
-        _wait(handle, workspace)
+    return handle
 
 
 def preflight(build: BuildJob) -> None:
@@ -102,7 +110,9 @@ def _describe(
     processes_per_node: Annotated[int, typer.Option(help="Processes on each node.")] = 1,
     environment: Annotated[Path | None, typer.Option(help="Conda file.")] = None,
     image: Annotated[str | None, typer.Option(help="Base image (default: by the GPU).")] = None,
-    experiment: Annotated[str | None, typer.Option(help="(default: the trainer's)")] = None,
+    experiment: Annotated[
+        str | None, typer.Option(help="Name of the experiment (default: the trainer's).")
+    ] = None,
     time_limit_min: Annotated[float | None, typer.Option(help="End the run after so many minutes.")] = None,
     job: Annotated[Path | None, typer.Option(help="Take the whole job from a JSON file.")] = None,
 ) -> BuildJob:
@@ -136,7 +146,7 @@ def _read_job(context: typer.Context, path: Path) -> TrainJob:
     """Return the job of ``--job``. The file describes the whole job, so flags beside it are refused."""
     from papershell.orchestration.azure.job import JobError, TrainJob
 
-    described = TrainJob.from_json(path.read_text(encoding="utf-8"))
+    described = TrainJob.from_json(path.read_bytes())
     sources = {
         name: context.get_parameter_source(name) for name in _JOB_OPTIONS if name not in ("trainer", "job")
     }
@@ -158,11 +168,7 @@ def _stops(found: list[Finding], *, here: bool) -> bool:
 
 def _wait(handle: RunHandle, workspace: str) -> None:
     """Show the log until the run ends, then its results."""
-    try:
-        state = handle.follow(pass_on)
-    except KeyboardInterrupt as stop:
-        cancel = f"papershell runs cancel {handle.id} --workspace {workspace}"
-        raise KeyboardInterrupt(f"run {handle.id} goes on; `{cancel}` ends it") from stop
+    state = show_log(handle, workspace)
     print(f"{state}: {json.dumps(handle.metrics())}")
     for name in handle.files():
         print(f"  {name}")

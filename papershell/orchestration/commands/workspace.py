@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from papershell.orchestration.commands.options import Auth, SignIn, Workspace
+from papershell.orchestration.commands.options import Auth, SignIn, Workspace, opened
 from papershell.orchestration.table import print_table
 
 group = typer.Typer(help="Look into a workspace, or serve one on this machine.", no_args_is_help=True)
@@ -21,10 +21,9 @@ def register(app: typer.Typer) -> None:
 def show(workspace: Workspace = "config.json", auth: SignIn = Auth.auto) -> None:
     """Show a workspace's place and contents, and the version of the SDK."""
     from papershell.orchestration.azure.sign_in import describe
-    from papershell.orchestration.workspaces import open_workspace
 
-    opened = open_workspace(workspace, auth=auth.value)
-    print_table(("", opened.name), list(describe(opened).items()))
+    found = opened(workspace, auth)
+    print_table(("", found.name), list(describe(found).items()))
 
 
 @group.command()
@@ -57,3 +56,19 @@ def serve(
     options = Options(slots, provision_seconds, [Fault.parse(text) for text in fault or []])
     print(f"serving {root.resolve()}; use --workspace {root / 'config.json'}; Ctrl-C ends it", flush=True)
     loopback.serve(root, port=port, options=options)
+
+
+@group.command()
+def clean(
+    root: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the workspace (default: your own loopback workspace).", show_default=False
+        ),
+    ] = None,
+) -> None:
+    """Remove the working folders of ended runs; their records, logs, outputs and models stay."""
+    from papershell.orchestration import loopback
+    from papershell.orchestration.workspaces import user_workspace_folder
+
+    print(f"freed {loopback.clean(root or user_workspace_folder()) / 1e6:.1f} MB")

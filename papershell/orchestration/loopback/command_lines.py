@@ -30,7 +30,7 @@ def command_lines(configuration: Document, data: Sequence[Input], port: int) -> 
     Raises
     ------
     RunError
-        The configuration asks for a launcher other than PyTorch's, or for nothing to run.
+        The configuration asks for a launcher other than PyTorch's, or names no program.
     """
 
     # The longest placeholder first: one may begin as another does.

@@ -1,4 +1,4 @@
-"""Faults on demand, so that every failure of a service can be met before the service fails."""
+"""Faults on demand, to try how a client bears each failure of a service."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Fault:
 
     @classmethod
     def parse(cls, text: str) -> Fault:
-        """Read ``KIND[:COUNT][@PATH]``; a `ValueError` names what was expected."""
+        """Read ``KIND[:COUNT][@PATH]``; a `ValueError` names the expected form."""
         head, _, path = text.partition("@")
         kind, _, count = head.partition(":")
         if kind not in KINDS or not (count or "1").isdecimal():

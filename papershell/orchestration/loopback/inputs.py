@@ -1,4 +1,4 @@
-"""Data of a run: what a dataset or a data reference names, laid into the run's own folder."""
+"""Data of a run: the files of its datasets and data references, laid into the run's own folder."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from papershell.orchestration.loopback.stored_files import chunks, inside, regul
 
 _DATASTORE_URI = re.compile(r"azureml://(?:.*/)?datastores/(?P<datastore>[^/]+)/paths/(?P<path>.*)")
 _WILD = re.compile(r"[*?]")
-# What the wildcards of a path, escaped, are as a regular expression; the longest come first.
+# The wildcards of a path, escaped, and their regular expressions; the longest come first.
 _GLOB = {r"\*\*/": "(?:.*/)?", r"\*\*": ".*", r"\*": "[^/]*", r"\?": "[^/]"}
 _WILDCARD = re.compile("|".join(map(re.escape, _GLOB)))
 _TIMEOUT_S = 60
 
 
 class InputError(RuntimeError):
-    """An input of a run cannot be had; the message says which and why."""
+    """An input of a run is missing; the message says which and why."""
 
 
 @dataclass(frozen=True)
 class Input:
-    """One input: what stands for it in the command line, its environment variable, its folder."""
+    """One input: its placeholder in the command line, its environment variable, its folder."""
 
     placeholder: str
     variable: str

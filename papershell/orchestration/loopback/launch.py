@@ -40,7 +40,7 @@ _IDLE_POLL_S = 1.0
 
 @dataclass(frozen=True)
 class Address:
-    """Where the service of a folder is, and the token that opens it."""
+    """The address of a folder's service, and the token that opens it."""
 
     url: str
     token: str
@@ -56,7 +56,7 @@ def _read_json(path: Path) -> dict[str, Any] | None:
 
 
 def _identity(root: Path) -> Identity:
-    """Return what makes the workspace of ``root`` this one, made on first use."""
+    """Return the identity of the workspace of ``root``, made on first use."""
     from papershell.orchestration.loopback.state import Identity
 
     path = root / IDENTITY_FILE
@@ -105,7 +105,7 @@ def _own_folder(folder: Path | str) -> Path:
 
 @contextmanager
 def _sole_server(root: Path) -> Iterator[None]:
-    """Hold the folder's lock, for one service per folder, and write files that only their owner reads."""
+    """Hold the folder's lock (one service per folder), and let new files be readable by their owner only."""
     before = os.umask(0o077)
     try:
         with (root / "lock").open("a") as lock:
@@ -123,7 +123,7 @@ def serve(
 ) -> None:
     """Serve the workspace of ``root`` on 127.0.0.1 until a signal, or ``idle_s`` seconds without use.
 
-    Writes ``root/config.json`` (what ``Workspace.from_config`` reads) and ``root/service.json``
+    Writes ``root/config.json`` (for ``Workspace.from_config``) and ``root/service.json``
     (address, token, process id); the folder and all files in it are their owner's only.
 
     Parameters
@@ -151,7 +151,7 @@ def serve(
 
 
 def _server(root: Path, port: int, options: Options | None) -> Server:
-    """Return the server of a folder, on its port, with what was under way last time closed."""
+    """Return the server of a folder, on its port; runs that a killed service left open are closed."""
     from papershell.orchestration.loopback.names import RESOURCE_GROUP, SUBSCRIPTION, WORKSPACE
     from papershell.orchestration.loopback.server import Server
     from papershell.orchestration.loopback.service import Options, Service
@@ -193,16 +193,30 @@ def find(root: Path | str) -> Address | None:
     if document is None or set(document) != {"url", "token", "pid"}:
         return None
     address = Address(**document)
-    request = urllib.request.Request(
-        address.url + "/loopback/health", headers={"Authorization": f"Bearer {address.token}"}
-    )
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(request, timeout=_PING_TIMEOUT_S) as response:
-            health = json.load(response)
+        health = _ask(address, "GET", "health", _PING_TIMEOUT_S)
     except (OSError, ValueError):
         return None
     return address if health.get("pid") == address.pid else None
+
+
+def _ask(address: Address, method: str, path: str, timeout_s: float | None = None) -> dict[str, Any]:
+    """Ask the service itself, not an Azure service that it stands for."""
+    request = urllib.request.Request(
+        f"{address.url}/loopback/{path}", method=method, headers={"Authorization": f"Bearer {address.token}"}
+    )
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(request, timeout=timeout_s) as response:
+        return dict(json.load(response))
+
+
+def clean(root: Path | str) -> int:
+    """Remove the working folders of the ended runs of a workspace; return the bytes freed.
+
+    Records, logs, outputs, models and snapshots stay. A service that is started for it ends soon.
+    """
+    address = start(root, arguments=("--idle-seconds", "10"))
+    return int(_ask(address, "POST", "clean")["bytes"])
 
 
 def start(root: Path | str, *, arguments: tuple[str, ...] = ()) -> Address:

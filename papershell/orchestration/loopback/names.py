@@ -1,4 +1,4 @@
-"""How the workspace and its parts are called, and how its services write times."""
+"""The names of the workspace and its parts, and the format of its times."""
 
 from __future__ import annotations
 

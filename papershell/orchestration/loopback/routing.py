@@ -1,4 +1,4 @@
-"""How a request finds its function: a table per service, path converters, one error format."""
+"""Routes from a request to its function: a table per service, one converter of paths, one error format."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def close_children(store: Store, run_id: str) -> None:
 
 
 def artifact_folder(record: Document) -> str:
-    """Return where below ``blobs/`` the artifacts of a run lie, as in a real workspace's container."""
+    """Return the folder, below ``blobs/``, of a run's artifacts, as in a real workspace's container."""
     return f"{ARTIFACTS}/ExperimentRun/{record['dataContainerId']}"
 
 

@@ -25,6 +25,7 @@ from papershell.orchestration.loopback.store import Document
 from papershell.orchestration.loopback.tokens import LIFETIME_S
 
 _POLL_S = 0.05
+_KEPT_S = 30 * 24 * 3600.0  # the working folder of a run; its outputs, logs and snapshot stay
 # A run sees of this machine's variables those that a program needs to start and find its hardware;
 # a secret, or a setting that the cluster would not have, does not get in by chance.
 _INHERITED = (
@@ -48,7 +49,7 @@ class Runner:
         self._closing = False
 
     def recover(self) -> None:
-        """Mark as failed what was under way when the service was killed; the supervisors ended with it."""
+        """Mark the runs as failed that were under way when the service was killed: they ended with it."""
         store = self._state.store
         for submission in store.all("submission"):
             run_id = submission["runId"]
@@ -56,6 +57,11 @@ class Runner:
                 why = "the loopback service stopped while this run was under way; submit it again"
                 history.move(store, run_id, "Failed", message=why)
                 history.close_children(store, run_id)
+        self.clean(_KEPT_S)
+
+    def clean(self, older_than_s: float) -> int:
+        """Remove the working folders of ended runs that old; return the bytes freed."""
+        return workdir.remove_ended(self._state.root / "runs", self._stops.keys(), older_than_s)
 
     def start(self, run_id: str) -> None:
         """Queue a submitted run."""
@@ -84,20 +90,24 @@ class Runner:
         self._pool.shutdown(wait=True)
 
     def _carry_out(self, run_id: str) -> None:
-        """Bring one run to a final state, whatever happens on the way."""
-        store = self._state.store
+        """Bring one run to a final state, also after an error."""
         try:
-            state, message = self._attempt(run_id)
+            state, message = self._outcome(run_id)
+            history.move(self._state.store, run_id, state, message=message)
+            if state != "Completed":
+                history.close_children(self._state.store, run_id)
+        finally:
+            del self._stops[run_id]
+
+    def _outcome(self, run_id: str) -> tuple[str, str | None]:
+        try:
+            return self._attempt(run_id)
         except (RunError, InputError) as error:
-            state, message = "Failed", str(error)
+            return "Failed", str(error)
         except http.HTTPException as error:
-            state, message = "Failed", str(error.description)
+            return "Failed", str(error.description)
         except Exception as error:  # the record must end even if this program is wrong
-            state, message = "Failed", f"the loopback service failed: {type(error).__name__}: {error}"
-        history.move(store, run_id, state, message=message)
-        if state != "Completed":
-            history.close_children(store, run_id)
-        del self._stops[run_id]
+            return "Failed", f"the loopback service failed: {type(error).__name__}: {error}"
 
     def _attempt(self, run_id: str) -> tuple[str, str | None]:
         store, stop = self._state.store, self._stops[run_id]
@@ -130,7 +140,7 @@ class Runner:
     def _watch(
         self, stop: threading.Event, nodes: Sequence[subprocess.Popen[bytes]], limit_s: float
     ) -> tuple[str, str | None] | None:
-        """Wait until all nodes have ended or one has failed; return what else ended the run."""
+        """Wait until all nodes have ended or one has failed; return state and reason if a stop came first."""
         deadline = time.monotonic() + limit_s
         while any(node.poll() is None for node in nodes) and not any(node.poll() for node in nodes):
             if stop.wait(_POLL_S):

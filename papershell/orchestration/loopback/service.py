@@ -32,13 +32,13 @@ _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 @dataclass
 class Options:
-    """What can be asked of a service.
+    """Settings of a service.
 
     Attributes
     ----------
     slots : how many runs go on at once; the others stay queued.
     provision_s : seconds that a cluster takes to appear, to resize and to vanish.
-    faults : what is to go wrong, see `faults.Fault`.
+    faults : the faults to inject, see `faults.Fault`.
     """
 
     slots: int = 2
@@ -50,7 +50,8 @@ class Service:
     """An Azure ML workspace whose state lies under ``root``; a WSGI application."""
 
     def __init__(self, root: Path, identity: Identity, options: Options) -> None:
-        remove_unfinished(root)
+        for folder in ("blobs", "blocks"):
+            remove_unfinished(root / folder)
         self.state = State(root, identity, provision_s=options.provision_s)
         self.runner = Runner(self.state, options.slots)
         self.last_request = time.monotonic()

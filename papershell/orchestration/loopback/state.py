@@ -1,4 +1,4 @@
-"""What all services of one workspace share: its folder, its records, its tokens, its addresses."""
+"""The state that all services of one workspace share: folder, records, tokens, addresses."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DISCOVERY = "discovery"
 
 @dataclass(frozen=True)
 class Identity:
-    """What makes a workspace this one: its id, the key that signs its tokens, the port it had last."""
+    """The identity of a workspace: its id, the key that signs its tokens, its last port."""
 
     workspace_id: str
     key: str
@@ -42,7 +42,7 @@ class State:
         self.store = Store(root / "state.sqlite")
         self.tokens = Tokens(identity.key)
         self.provision_s = provision_s
-        self.url = ""  # this and the id are known once a server carries the service
+        self.url = ""  # this and the id are known as soon as a server carries the service
         self.workspace_id = ""
         self._identity = identity
 

@@ -17,7 +17,7 @@ Document = dict[str, Any]
 
 
 def key_of(*parts: str) -> str:
-    """Return the key of a document below others; no part can pass for two."""
+    """Return the key made of these parts; a slash within a part is quoted."""
     return "/".join(quote(part, safe=" ") for part in parts)
 
 
@@ -40,7 +40,7 @@ class Store:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Make the block one step: other threads wait, and an exception undoes all of it."""
+        """Make the block one step: other threads wait, and an exception undoes its changes."""
         with self._lock:
             if self._connection.in_transaction:
                 yield
@@ -64,7 +64,7 @@ class Store:
         return document
 
     def add(self, kind: str, key: str, document: Document) -> Document:
-        """Write ``document`` unless one lies there already; return the one that lies there now."""
+        """Write ``document`` unless one lies there already; return the one that is there now."""
         with self.transaction():
             return self.get(kind, key) or self.put(kind, key, document)
 

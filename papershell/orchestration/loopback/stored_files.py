@@ -124,7 +124,7 @@ def _write(content: Iterable[bytes], file: IO[bytes]) -> dict[str, str]:
 
 
 def chunks(stream: IO[bytes]) -> Iterator[bytes]:
-    """Yield what a stream still holds, in pieces that fit into memory."""
+    """Yield the rest of a stream in pieces that fit into memory."""
     while chunk := stream.read(_CHUNK_BYTES):
         yield chunk
 

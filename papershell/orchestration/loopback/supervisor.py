@@ -71,7 +71,7 @@ def _end_all() -> None:
     """End every descendant: asked first, killed after a grace; orphans become children and are met again."""
     deadline, asked = time.monotonic() + GRACE_S, set()
     while _has_children():
-        import psutil  # most runs leave nothing behind and need not load it
+        import psutil  # few runs leave processes behind and need it
 
         for process in psutil.Process().children(recursive=True):
             with contextlib.suppress(psutil.Error):

@@ -1,4 +1,4 @@
-"""A certificate authority that can vouch for the loopback blob host and for nothing else.
+"""A certificate authority that can vouch for the loopback blob host only.
 
 The Azure client insists on https for blobs. The private key never leaves the workspace's
 folder, and a name constraint (RFC 5280, 4.2.1.10) keeps the authority to ``loopback.test``,
@@ -39,17 +39,18 @@ def _builder(name: str, issuer: str, key: ec.EllipticCurvePrivateKey) -> x509.Ce
 
 
 def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=not signs_certificates,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=signs_certificates,
-        crl_sign=signs_certificates,
-        encipher_only=False,
-        decipher_only=False,
+    others = (
+        "content_commitment",
+        "key_encipherment",
+        "data_encipherment",
+        "key_agreement",
+        "encipher_only",
+        "decipher_only",
     )
+    return x509.KeyUsage(
+        digital_signature=not signs_certificates, key_cert_sign=signs_certificates, crl_sign=signs_certificates,
+        **dict.fromkeys(others, False),
+    )  # fmt: skip
 
 
 def make_certificates(folder: Path) -> None:
@@ -81,7 +82,7 @@ def make_certificates(folder: Path) -> None:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     public = authority.public_bytes(serialization.Encoding.PEM)
     (folder / "authority.pem").write_bytes(public)
-    # What the client trusts: the authorities it trusts anyway, and this one.
+    # The client trusts the usual authorities and this one.
     (folder / "bundle.pem").write_bytes(Path(certifi.where()).read_bytes() + public)
     (folder / "service.pem").write_bytes(private + service.public_bytes(serialization.Encoding.PEM))
     (folder / "service.pem").chmod(0o600)

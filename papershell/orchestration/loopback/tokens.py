@@ -1,4 +1,4 @@
-"""Who may ask: bearer tokens for requests, signatures in addresses that are fetched without one."""
+"""The right to ask: bearer tokens for requests, signatures in addresses that are fetched without one."""
 
 from __future__ import annotations
 

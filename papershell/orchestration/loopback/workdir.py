@@ -7,7 +7,8 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from papershell.orchestration.loopback.store import Document
@@ -35,7 +36,7 @@ def unpack(files: Mapping[str, str], snapshots: Path, folder: Path) -> None:
 
 
 def note(artifacts: Path, configuration: Document, commands: Sequence[Sequence[str]]) -> None:
-    """Say in the run's own log what this service does and does not do."""
+    """Note in the run's own log which Python and which machine stand for the environment and the cluster."""
     environment = (configuration.get("environment") or {}).get("name")
     (artifacts / "system_logs").mkdir(parents=True, exist_ok=True)
     lines = [
@@ -57,7 +58,7 @@ def log_files(artifacts: Path, count: int) -> list[Path]:
 
 
 def outcome(nodes: Sequence[subprocess.Popen[bytes]], logs: Sequence[Path]) -> tuple[str, str | None]:
-    """Return the final state that the nodes' exit codes mean, and what went wrong."""
+    """Return the final state that the nodes' exit codes mean, and the reason of a failure."""
     for rank, (node, log) in enumerate(zip(nodes, logs, strict=True)):
         if node.returncode > 0 or (node.returncode < 0 and not any(n.returncode > 0 for n in nodes)):
             how = (
@@ -76,9 +77,19 @@ def _tail(log: Path) -> str:
 
 
 def collect(code: Path, artifacts: Path) -> None:
-    """Keep what the run wrote below ``outputs/`` and ``logs/``; links are not followed."""
+    """Keep the files that the run wrote below ``outputs/`` and ``logs/``; links are not followed."""
     for name in ("outputs", "logs"):
         for path in regular_files(code / name):
             place = artifacts / path.relative_to(code)
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, place)
+
+
+def remove_ended(runs: Path, under_way: Collection[str], older_than_s: float) -> int:
+    """Remove the working folders of ended runs that began ``older_than_s`` seconds ago; return the bytes freed."""
+    freed = 0
+    for folder in runs.iterdir() if runs.exists() else ():
+        if folder.name not in under_way and time.time() - folder.stat().st_mtime >= older_than_s:
+            freed += sum(path.stat().st_size for path in regular_files(folder))
+            shutil.rmtree(folder)
+    return freed

@@ -1,9 +1,9 @@
 """Loaded by each Python process of a run.
 
 It leads the client's blob requests to the service: the variable that does so has a name that some
-shells do not pass on. And it sends what azureml-core still holds before the process ends: the client
-logs from a thread of its own and does not wait for it. On Azure the job's driver does
-so around the script ("Cleaning up all outstanding Run operations"); scripts rely on it.
+shells do not pass on. It also sends the metrics that azureml-core still holds before the process ends: the client
+logs from a thread of its own and does not wait for it. On Azure the job's driver does this
+around the script ("Cleaning up all outstanding Run operations"); scripts rely on it.
 """
 
 import concurrent.futures.thread  # noqa: F401  (its end is registered first, and so comes after ours)
@@ -16,7 +16,7 @@ import threading
 _TIMEOUT_S = 300
 
 
-def _send_what_is_held() -> None:
+def _send_held_metrics() -> None:
     module = sys.modules.get("azureml._run_impl.run_base")
     if module is not None:
         with contextlib.redirect_stdout(io.StringIO()):
@@ -28,4 +28,4 @@ if _name:
     os.environ[_name] = _address
 
 # `atexit` would come too late: the client's threads have been ended by then.
-threading._register_atexit(_send_what_is_held)  # type: ignore[attr-defined]
+threading._register_atexit(_send_held_metrics)  # type: ignore[attr-defined]

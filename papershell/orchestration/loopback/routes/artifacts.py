@@ -53,7 +53,7 @@ def list_run_files(call: Call, by: str, experiment: str, run: str) -> dict[str, 
 @routes("GET", _BASE + "/contentinfo/<origin>/<container_id>")
 @routes("GET", _BASE + "/contentinfo/<origin>/<container_id>/<path:path>")
 def content_info(call: Call, origin: str, container_id: str, path: str = "") -> dict[str, Any]:
-    """Return where one file can be read."""
+    """Return the address to read one file from."""
     path = path or call.request.args.get("path", "")
     if not inside(_folder(call, origin, container_id), path).is_file():
         raise http.NotFound(f"there is no file {path!r} in {container_id}")
@@ -63,7 +63,7 @@ def content_info(call: Call, origin: str, container_id: str, path: str = "") -> 
 @routes("GET", _BASE + "/prefix/contentinfo/<origin>/<container_id>")
 @routes("GET", _BASE + "/prefix/contentinfo/<origin>/<container_id>/<path:path>")
 def prefix_info(call: Call, origin: str, container_id: str, path: str = "") -> dict[str, Any]:
-    """Return where the files whose name begins so can be read."""
+    """Return the addresses of the files whose names have this prefix."""
     prefix = path or call.request.args.get("path", "")
     return {
         "value": [_content(call, origin, container_id, n) for n in _names(call, origin, container_id, prefix)]
@@ -72,7 +72,7 @@ def prefix_info(call: Call, origin: str, container_id: str, path: str = "") -> d
 
 @routes("POST", _BASE + "/batch/metadata/<origin>/<container_id>")
 def begin_uploads(call: Call, origin: str, container_id: str) -> dict[str, Any]:
-    """Return where several files may be written; nothing exists until it is."""
+    """Return the addresses to write several files to; a file exists once it is written."""
     paths = [call.field(wanted, "path") for wanted in call.json().get("paths", [])]
     folder = _folder(call, origin, container_id)
     for path in paths:

@@ -51,7 +51,7 @@ def _existing(call: Call, container: str, name: str) -> Path:
 
 
 def _block(call: Call, path: Path, block: str) -> Path:
-    """Return where one block of an unfinished blob lies."""
+    """Return the file of one block of an unfinished blob."""
     names = (hashlib.sha256(text.encode()).hexdigest() for text in (str(path), block))
     return call.state.root.joinpath("blocks", *names)
 
@@ -120,7 +120,7 @@ def delete(call: Call, container: str, name: str) -> Response:
 
 @routes("GET", _CONTAINER)
 def list_blobs(call: Call, container: str) -> Response:
-    """List a container's blobs below a prefix; or, asked for nothing, its properties."""
+    """List a container's blobs below a prefix, or return its properties."""
     if call.request.args.get("comp") != "list":
         return Response(headers={"ETag": '"0x0"', "Last-Modified": formatdate(0, usegmt=True)})
     folder = container_folder(call.blobs, container)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import uuid
+import zipfile
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
 import werkzeug.exceptions as http
 
+from papershell.kernels.files import replacing
 from papershell.orchestration.loopback.names import SNAPSHOTS
 from papershell.orchestration.loopback.routing import Call, Routes
 from papershell.orchestration.loopback.stored_files import inside
@@ -25,7 +27,7 @@ def latest(call: Call, version: str) -> dict[str, Any]:
 
 @routes("POST", _SNAPSHOTS + "/getblob")
 def addresses(call: Call, version: str) -> dict[str, Any]:
-    """Return where the named files may be written."""
+    """Return the addresses to write the named files to."""
     names = call.field(call.json(), "FileNames")
     for name in names:
         inside(call.blobs / SNAPSHOTS, name)
@@ -75,3 +77,15 @@ def _names(node: dict[str, Any], prefix: str) -> Iterator[str]:
 def get(call: Call, version: str, snapshot: str) -> dict[str, Any]:
     """Return a snapshot's files."""
     return call.store.require("snapshot", snapshot, f"there is no snapshot {snapshot}; submit the run again")
+
+
+@routes("POST", _SNAPSHOTS + "/<snapshot>/zip", streams=True)
+def archive(call: Call, version: str, snapshot: str) -> dict[str, Any]:
+    """Make a snapshot one zip file; return the address to read it from."""
+    folder = call.blobs / SNAPSHOTS
+    path = inside(folder, f"{snapshot}.zip")
+    files = get(call, version, snapshot)["files"]
+    with replacing(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as whole:
+        for name, blob in files.items():
+            whole.write(folder / blob, name)
+    return {"zipSasUri": call.state.download_url(SNAPSHOTS, path.name)}

@@ -96,13 +96,10 @@ def by_name(call: Call, name: str) -> dict[str, Any]:
 
 @routes("GET", _DATASET + "/datasets/query/savedDatasetId=<saved>")
 def by_saved_id(call: Call, saved: str) -> dict[str, Any]:
-    """Return the dataset of a saved id."""
+    """List the registered datasets of a saved id: one, or none."""
     definition = inputs.saved_dataset(call.store, saved)
-    return call.store.require(
-        "dataset",
-        definition.get("registeredAs", ""),
-        f"the dataset with the id {saved!r} was never registered",
-    )
+    found = call.store.get("dataset", definition.get("registeredAs", ""))
+    return {"value": [found] if found else []}
 
 
 @routes("GET", _DATASET + "/saveddatasets/<saved>")

@@ -1,4 +1,4 @@
-"""Environments and their versions; what equals the newest version is that version."""
+"""Environments and their versions; registering the newest version again changes no version."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _versions(call: Call, name: str) -> list[Document]:
 
 
 def _content(environment: Document) -> Document:
-    """Return what an environment is besides its name; the client writes ``Docker`` and reads ``docker``."""
+    """Return an environment without its name and version; the client writes ``Docker`` and reads ``docker``."""
     named = {key[:1].lower() + key[1:]: value for key, value in environment.items()}
     return {key: value for key, value in named.items() if key not in ("name", "version")}
 

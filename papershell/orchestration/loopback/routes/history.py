@@ -85,9 +85,9 @@ def get_run(call: Call, run: str, experiment: str = "") -> dict[str, Any]:
 
 @routes("GET", _BY_NAME + "/runs/<run>/details", _BY_ID + "/runs/<run>/details")
 def get_details(call: Call, experiment: str, run: str) -> dict[str, Any]:
-    """Return a run's record together with what was submitted and where its logs are."""
+    """Return a run's record together with its configuration and the addresses of its logs."""
     record = history.run(call.store, run)
-    submission = call.store.get("submission", run) or {}
+    configuration = (call.store.get("submission", run) or {}).get("configuration")
     folder = history.artifact_folder(record)
     logs = [
         path.relative_to(call.blobs / folder).as_posix()
@@ -96,11 +96,20 @@ def get_details(call: Call, experiment: str, run: str) -> dict[str, Any]:
     ]
     keys = ("runId", "target", "status", "startTimeUtc", "endTimeUtc", "error", "warnings", "properties")
     return {key: record.get(key) for key in keys} | {
-        "runDefinition": submission.get("configuration"),
-        "inputDatasets": [],
+        "runDefinition": configuration,
+        "inputDatasets": [
+            _input_dataset(name, wanted) for name, wanted in ((configuration or {}).get("data") or {}).items()
+        ],
         "outputDatasets": [],
         "logFiles": {name: call.state.download_url(*f"{folder}/{name}".split("/", 1)) for name in logs},
     }
+
+
+def _input_dataset(name: str, wanted: dict[str, Any]) -> dict[str, Any]:
+    """Return an input of a run as the client's lineage of data sets reads it."""
+    dataset = ((wanted.get("dataLocation") or {}).get("dataset") or {}).get("id")
+    details = {"inputName": name, "mechanism": str(wanted.get("mechanism")).capitalize()}
+    return {"identifier": {"savedId": dataset}, "consumptionType": "RunInput", "inputDetails": details}
 
 
 @routes("GET", _BY_NAME + "/runs/<run>/children", _BY_ID + "/runs/<run>/children")

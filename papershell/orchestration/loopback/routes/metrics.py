@@ -1,4 +1,4 @@
-"""Metrics, kept one document per logged value so that a repeated request logs nothing twice."""
+"""Metrics: one document per logged value, so that a repeated request logs no value twice."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _RUN = "/metric/v2.0/<scope:scope>/runs/<run>"
 
 @routes("POST", _RUN + "/batch")
 def log_batch(call: Call, run: str) -> dict[str, Any]:
-    """Store what the client logged."""
+    """Store logged values."""
     history.run(call.store, run)
     for metric in call.json().get("values", []):
         name = call.field(metric, "name")

@@ -1,4 +1,4 @@
-"""The workspace itself, where its services are, and whether the service lives."""
+"""The workspace itself, the addresses of its services, and whether the service lives."""
 
 from __future__ import annotations
 
@@ -46,3 +46,9 @@ def discovery(call: Call, signature: str, below: str = "") -> dict[str, str]:
 def health(call: Call) -> dict[str, Any]:
     """Return who serves which folder."""
     return {"pid": os.getpid(), "root": str(call.state.root), "active_runs": call.runner.active()}
+
+
+@routes("POST", "/loopback/clean", streams=True)
+def clean(call: Call) -> dict[str, Any]:
+    """Remove the working folders of ended runs."""
+    return {"bytes": call.runner.clean(0.0)}

@@ -28,6 +28,7 @@ from papershell.kernels.logreg.problem import Problem, Samples
 
 SMALLEST = 1e-8  # of the largest eigenvalue: less is the rounding of float32
 JITTER = 1e-7  # on a unit diagonal: keeps duplicate and constant features invertible
+JITTER_FLOAT64 = 1e-12
 TINY = 1e-30  # its inverse fits a float32
 
 
@@ -139,6 +140,7 @@ class Preconditioners:
         self.dtype = (
             np.float64 if self.exact and len(samples.y) * P <= settings.float64_elements else np.float32
         )
+        self.jitter = JITTER_FLOAT64 if self.dtype is np.float64 else JITTER
         self.lead = self.project()
 
     def make_basis(self) -> Basis:
@@ -279,7 +281,7 @@ class Preconditioners:
         else:
             rows = self.lead[draw(h, most)]
             gram = (rows.T @ rows) * self.dtype(h.sum() / most)
-        return inverse(gram.astype(np.float64) + ridge)
+        return inverse(gram.astype(np.float64) + ridge, self.jitter)
 
     def coupled(self, p: np.ndarray, w: np.ndarray, ridge: np.ndarray) -> np.ndarray:
         """Return the inverse over classes x coordinates (n, n)."""
@@ -291,7 +293,7 @@ class Preconditioners:
             A, p, w = A[index], p[index], (w[index] / np.maximum(h[index], TINY)) * (h.sum() / most)
         w = w.astype(self.dtype)
         if K == 1:
-            return inverse((A.T * (w * p[:, 0] * (1 - p[:, 0]))) @ A + ridge)
+            return inverse((A.T * (w * p[:, 0] * (1 - p[:, 0]))) @ A + ridge, self.jitter)
         H = np.zeros((K, size, K, size))
         for k in range(K - 1):
             weights = (p[:, k + 1 :] * p[:, k : k + 1]) * w[:, None]
@@ -304,7 +306,7 @@ class Preconditioners:
         for k in range(K):
             H[k, :, k] += ridge
             H[:, np.arange(size), k, np.arange(size)] += scale / K
-        return inverse(H.reshape(K * size, -1))
+        return inverse(H.reshape(K * size, -1), self.jitter)
 
 
 def weighted_grams(A: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -318,13 +320,13 @@ def weighted_grams(A: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return total.reshape(Q, J, Q).transpose(1, 0, 2)
 
 
-def inverse(H: np.ndarray) -> np.ndarray:
+def inverse(H: np.ndarray, jitter: float) -> np.ndarray:
     """Return the inverse (n, n) of a symmetric positive semidefinite matrix with a little on its diagonal."""
     from scipy.linalg import lapack
 
     diagonal = H.diagonal()
     root = np.sqrt(np.where(diagonal > TINY, diagonal, np.inf))
-    unit, jitter = H / np.outer(root, root), JITTER
+    unit = H / np.outer(root, root)
     factor, failed = lapack.dpotrf(unit + jitter * np.eye(len(H)), lower=True)
     while failed and jitter < 1.0:
         jitter *= 1e3

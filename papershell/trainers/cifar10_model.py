@@ -65,10 +65,10 @@ def write_model(folder: Path, net: nn.Module, levels: np.ndarray, facts: dict[st
     ``.npz`` the same arrays and the number that each byte of a pixel stands for, ``.json`` says how it was made.
     """
     weights, safe, record = (folder / f"{MODEL_STEM}.{suffix}" for suffix in ("pt", "npz", "json"))
+    write_json(record, manifest(**facts))  # first: no model lies here without its origin
     with replacing(weights, parents=True) as file:
         torch.save(net.state_dict(), file)
     with replacing(safe, parents=True) as file:
         arrays = {name: value.numpy() for name, value in net.state_dict().items()}
         np.savez(file, levels=levels, **arrays)
-    write_json(record, manifest(**facts))
     return [weights, safe, record]

@@ -221,12 +221,12 @@ def write_model(folder: Path, model: keras.Model, facts: dict[str, Any]) -> list
     writes and reads them; ``keras_mnist.json`` says how it was made.
     """
     paths = [folder / f"{MODEL_STEM}.{suffix}" for suffix in ("keras", "weights.h5", "json")]
+    write_json(paths[-1], manifest(**facts))  # first: no model lies here without its origin
     with tempfile.TemporaryDirectory() as scratch:
         for path, write in zip(paths, (model.save, model.save_weights), strict=False):
             write(Path(scratch) / path.name)
             with replacing(path, parents=True) as file:
                 file.write((Path(scratch) / path.name).read_bytes())
-    write_json(paths[-1], manifest(**facts))
     return paths
 
 

@@ -170,8 +170,8 @@ def write_model(folder: Path, model: LinearModel, facts: Mapping[str, Any]) -> l
 
     pickled = model_path(folder)
     safe, record = (pickled.with_suffix(suffix) for suffix in (".npz", ".json"))
+    write_json(record, manifest(seed=SEED, **facts))  # first: no model lies here without its origin
     with replacing(pickled, parents=True) as file:
         joblib.dump(model.to_sklearn(), file)
     model.save(safe)
-    write_json(record, manifest(seed=SEED, **facts))
     return [pickled, safe, record]

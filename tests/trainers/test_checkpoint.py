@@ -54,6 +54,16 @@ def test_a_model_is_whole_whenever_its_writer_is_killed(tmp_path):
     assert len(seen) > 1, "no writer got beyond its first model, so nothing was tested"
 
 
+def test_no_model_lies_anywhere_without_its_origin(tmp_path):
+    """So a command that is given again after a kill replaces its own half of a result."""
+    with subprocess.Popen([sys.executable, "-c", WRITER, tmp_path], stdout=subprocess.DEVNULL) as writer:
+        model = tmp_path / f"{MODEL_STEM}.pkl"
+        while not model.exists() and writer.poll() is None:
+            time.sleep(0.001)
+        os.kill(writer.pid, signal.SIGKILL)
+    assert model.exists() and model.with_suffix(".json").exists()
+
+
 def test_the_manifest_names_code_libraries_and_facts(tmp_path):
     write_json(tmp_path / "record.json", manifest(dataset="digits", rates=[0.5]))
     record = json.loads((tmp_path / "record.json").read_text())

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from papershell.trainers import cifar10, datasets
+from papershell.trainers import cifar10, datasets, published
 from papershell.trainers.cifar10 import Cifar10Error, find_files, read_batch, unpack
 from papershell.trainers.datasets import DataError, load_dataset, read_images, read_labels
 
@@ -89,7 +89,7 @@ def test_cifar10_that_is_absent_is_downloaded_verified_and_unpacked(
     (origin := tmp_path / "origin").mkdir()
     archive = pack(cifar10_folder, origin / cifar10.ARCHIVE)
     digest = hashlib.sha256(archive.read_bytes()).hexdigest()
-    mirror = datasets.Download((serve_folder(origin),), {cifar10.ARCHIVE: digest})
+    mirror = published.Download((serve_folder(origin),), {cifar10.ARCHIVE: digest})
     monkeypatch.setitem(datasets.DOWNLOADS, "cifar10", mirror)
     monkeypatch.setenv("PAPERSHELL_DATA", str(tmp_path / "data"))
     data = load_dataset("cifar10")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from papershell.kernels import IdxError, write_idx
-from papershell.trainers import datasets
+from papershell.trainers import datasets, published
 from papershell.trainers.datasets import DataError, check_digests, find_idx_files, load_dataset
 
 LONG = (
@@ -174,7 +174,7 @@ def test_mnist_that_is_absent_is_downloaded_from_the_mirrors(tmp_path, monkeypat
 
     origin = write(tmp_path / "origin", parts())
     digests = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in origin.iterdir()}
-    mirror = datasets.Download((serve_folder(origin),), digests)
+    mirror = published.Download((serve_folder(origin),), digests)
     monkeypatch.setitem(datasets.DOWNLOADS, "mnist", mirror)
     monkeypatch.setenv("PAPERSHELL_DATA", str(tmp_path / "data"))
     assert len(load_dataset("mnist").X_train) == 12

@@ -159,6 +159,7 @@ FAULTS = """
 import json, shutil
 from pathlib import Path
 import numpy as np
+from papershell.kernels.backends import gpu_count
 from papershell.trainers import keras_mnist
 
 def fails(*flags):
@@ -187,7 +188,7 @@ for name, wrong in (("wrong size", np.zeros((2, 9, 9), np.uint8)), ("cut model",
     except ValueError as error:
         report[name] = str(error)
     model.write_bytes(model.read_bytes()[:4000])
-if not keras_mnist._gpus("tensorflow"):
+if not gpu_count("tensorflow"):
     report["no GPU"] = fails("--device", "cuda")
 print(json.dumps(report))
 """

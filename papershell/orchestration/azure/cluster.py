@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from papershell.orchestration.azure.job import Cluster
-from papershell.orchestration.azure.sdk import asking, waits
+from papershell.orchestration.azure.sdk import asking, watch
 from papershell.orchestration.errors import OrchestrationError
 
 if TYPE_CHECKING:
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from azureml.core.compute import AmlCompute
 
 PROVISION_TIMEOUT_S = 20 * 60.0
+_PROVISIONED = ("Succeeded", "Failed", "Canceled")
 
 
 def find_cluster(workspace: Workspace, name: str) -> AmlCompute | None:
@@ -81,22 +82,17 @@ def ensure_cluster(
 
 
 def _wait_for_cluster(cluster: AmlCompute, timeout_s: float, show: Callable[[str], None]) -> None:
-    shown = ""
-    for _ in waits(timeout_s):
+    def ask() -> str:
         with asking(f"ask for the state of cluster {cluster.name}"):
             cluster.refresh_state()
-        state = str(cluster.provisioning_state)
-        if state != shown:
-            show(f"cluster {cluster.name}: {state}")
-            shown = state
-        if state == "Succeeded":
-            return
-        if state in ("Failed", "Canceled"):
-            raise OrchestrationError(
-                f"cluster {cluster.name} could not be created: {cluster.provisioning_errors}; delete it "
-                f"and try another size or region"
-            )
-    raise OrchestrationError(f"cluster {cluster.name} is still {shown} after {timeout_s:.0f} seconds")
+        return str(cluster.provisioning_state)
+
+    name = f"cluster {cluster.name}"
+    state = watch(name, ask, _PROVISIONED, timeout_s, lambda state: show(f"{name}: {state}"))
+    if state != "Succeeded":
+        raise OrchestrationError(
+            f"{name} could not be created: {cluster.provisioning_errors}; delete it and try another size or region"
+        )
 
 
 def cluster_state(workspace: Workspace, name: str) -> dict[str, Any]:
@@ -118,10 +114,9 @@ def delete_cluster(workspace: Workspace, name: str, *, timeout_s: float = PROVIS
     """Delete a cluster and wait until it is gone."""
     with asking(f"delete cluster {name}"):
         require_cluster(workspace, name).delete()
-    for _ in waits(timeout_s):
-        if find_cluster(workspace, name) is None:
-            return
-    raise OrchestrationError(f"cluster {name} is still there after {timeout_s:.0f} seconds")
+    watch(
+        f"cluster {name}", lambda: "there" if find_cluster(workspace, name) else "gone", ("gone",), timeout_s
+    )
 
 
 def free_cores(workspace: Workspace) -> dict[str, int] | None:

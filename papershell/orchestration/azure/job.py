@@ -169,10 +169,14 @@ class TrainJob:
         return self.nodes * self.processes_per_node > 1
 
     @property
+    def vm_size(self) -> sizes.VmSize | None:
+        """The size of the cluster's machines; None if the table does not know it."""
+        return sizes.find(self.cluster.vm_size)
+
+    @property
     def compute_capability(self) -> tuple[int, int] | None:
         """The CUDA compute capability of the cluster's GPU; None without a GPU."""
-        size = sizes.find(self.cluster.vm_size)
-        return size.compute_capability if size else None
+        return self.vm_size.compute_capability if self.vm_size else None
 
     @property
     def base_image(self) -> str:

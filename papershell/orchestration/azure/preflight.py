@@ -181,8 +181,7 @@ def preflight(job: TrainJob, *, source: Snapshot | None = None, today: date | No
     source : the snapshot that travels with the job; None measures papershell's own.
     today : the day on which Azure must offer the VM size; None is today.
     """
-    name = job.cluster.vm_size
-    size = sizes.find(name) or VmSize(name, family="", vcpus=0, memory_gib=0)
+    size = job.vm_size or VmSize(job.cluster.vm_size, family="", vcpus=0, memory_gib=0)
     found: list[Finding] = []
     file = None
     try:
@@ -202,7 +201,7 @@ def quota(job: TrainJob, free_cores: Mapping[str, int] | None) -> list[Finding]:
 
     ``free_cores`` are the cores left by VM family, or None if the service did not tell.
     """
-    size = sizes.find(job.cluster.vm_size)
+    size = job.vm_size
     if size is None or free_cores is None or size.family not in free_cores:
         return []
     wanted, free = job.nodes * size.vcpus, free_cores[size.family]
@@ -244,7 +243,7 @@ def _without_code(file: CondaFile, case: _Case) -> str:
 def _hint(name: str) -> str:
     """Say which size an unknown name may have meant."""
     similar = sizes.similar(name)
-    return f"did you mean {' or '.join(similar)}?" if similar else "STANDARD_D4s_v5 is a size that it knows"
+    return f"did you mean {' or '.join(similar)}?" if similar else "take a known one, such as STANDARD_D4s_v5"
 
 
 def _dotted(version: tuple[int, int]) -> str:

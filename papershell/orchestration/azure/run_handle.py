@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from papershell.kernels.files import replacing_path
-from papershell.orchestration.azure.sdk import asking, waits
+from papershell.orchestration.azure.sdk import asking, watch
 from papershell.orchestration.errors import OrchestrationError
 
 if TYPE_CHECKING:
@@ -69,17 +69,16 @@ class RunHandle:
         OrchestrationError
             The time is over.
         """
-        shown, offset = "", 0
-        for _ in waits(timeout_s):
+        offset = 0
+
+        def ask() -> str:
+            nonlocal offset
             state = self.status()
-            if show and state != shown:
-                show(state)
-            shown = state
             if write:
                 offset += self._new_log(offset, write)
-            if state in FINAL_STATES:
-                return state
-        raise OrchestrationError(f"run {self.id} is still {shown} after {timeout_s:g} seconds; it goes on")
+            return state
+
+        return watch(f"run {self.id}", ask, FINAL_STATES, timeout_s, show)
 
     def follow(self, write: Callable[[bytes], object], timeout_s: float = float("inf")) -> str:
         """Pass the run's log to ``write`` until the run has ended; return its final state."""

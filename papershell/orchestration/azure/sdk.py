@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 
 from papershell.orchestration.errors import OrchestrationError
@@ -54,15 +54,34 @@ def _service_message(error: BaseException) -> str | None:
     return None
 
 
-def waits(timeout_s: float) -> Iterator[None]:
-    """Yield at growing intervals until the time is over, and once more."""
-    deadline, pause_s = time.monotonic() + timeout_s, _POLL_S[0]
-    while True:
-        yield
+def watch(
+    thing: str,
+    ask: Callable[[], str],
+    ends: Collection[str],
+    timeout_s: float,
+    show: Callable[[str], None] | None = None,
+) -> str:
+    """Ask for the state of ``thing`` at growing intervals until it is one of ``ends``; return that one.
+
+    ``show`` receives each state once.
+
+    Raises
+    ------
+    OrchestrationError
+        The time is over.
+    """
+    deadline, pause_s, shown = time.monotonic() + timeout_s, _POLL_S[0], None
+    while (state := ask()) not in ends:
+        if show and state != shown:
+            show(state)
+        shown = state
         if time.monotonic() > deadline:
-            return
+            raise OrchestrationError(f"{thing} is still {state} after {timeout_s:g} seconds")
         time.sleep(pause_s)
         pause_s = min(_POLL_S[1], _POLL_GROWTH * pause_s)
+    if show:
+        show(state)
+    return state
 
 
 def sdk_version() -> str:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from papershell.orchestration.commands.options import Auth, SignIn, Workspace
+from papershell.orchestration.commands.options import Auth, SignIn, Workspace, opened
 from papershell.orchestration.table import print_table
 
 group = typer.Typer(help="Create, watch and delete clusters.", no_args_is_help=True)
@@ -29,19 +29,17 @@ def create(
     """Attach to a cluster, or create it and wait until it is ready."""
     from papershell.orchestration.azure.cluster import ensure_cluster
     from papershell.orchestration.azure.job import Cluster
-    from papershell.orchestration.workspaces import open_workspace
 
     cluster = Cluster(name, vm_size, min_nodes, max_nodes)
-    ensure_cluster(open_workspace(workspace, auth=auth.value), cluster)
+    ensure_cluster(opened(workspace, auth), cluster)
 
 
 @group.command()
 def status(name: Name, workspace: Workspace = "config.json", auth: SignIn = Auth.auto) -> None:
     """Show a cluster's size, state and nodes."""
     from papershell.orchestration.azure.cluster import cluster_state
-    from papershell.orchestration.workspaces import open_workspace
 
-    state = cluster_state(open_workspace(workspace, auth=auth.value), name)
+    state = cluster_state(opened(workspace, auth), name)
     print_table(("", name), [(key, str(value)) for key, value in state.items()])
 
 
@@ -49,7 +47,6 @@ def status(name: Name, workspace: Workspace = "config.json", auth: SignIn = Auth
 def delete(name: Name, workspace: Workspace = "config.json", auth: SignIn = Auth.auto) -> None:
     """Delete a cluster and wait until it is gone."""
     from papershell.orchestration.azure.cluster import delete_cluster
-    from papershell.orchestration.workspaces import open_workspace
 
-    delete_cluster(open_workspace(workspace, auth=auth.value), name)
+    delete_cluster(opened(workspace, auth), name)
     print(f"cluster {name} is gone")

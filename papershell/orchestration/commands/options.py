@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -27,6 +28,13 @@ Workspace = Annotated[
 SignIn = Annotated[Auth, typer.Option("--auth", help="How to sign in to Azure.")]
 
 
+def opened(workspace: str, auth: Auth) -> Any:
+    """Return the azureml-core workspace of these two options."""
+    from papershell.orchestration.workspaces import open_workspace
+
+    return open_workspace(workspace, auth=auth.value)
+
+
 def show_log(run: RunHandle, workspace: str) -> str:
     """Show a run's log until the run ends, as it is: a log need not be text. Return the final state.
 
@@ -43,5 +51,5 @@ def show_log(run: RunHandle, workspace: str) -> str:
     try:
         return run.follow(write)
     except KeyboardInterrupt as stop:
-        cancel = f"papershell runs cancel {run.id} --workspace {workspace}"
+        cancel = f"papershell runs cancel {run.id} --workspace {shlex.quote(workspace)}"
         raise KeyboardInterrupt(f"run {run.id} goes on; `{cancel}` ends it") from stop

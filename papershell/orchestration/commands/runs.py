@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from papershell.orchestration.commands.options import Auth, SignIn, Workspace, show_log
+from papershell.orchestration.commands.options import Auth, SignIn, Workspace, opened, show_log
 from papershell.orchestration.commands.record_store import RemoteWorkspace, runs_of
 from papershell.orchestration.table import print_table
 
@@ -136,6 +136,5 @@ def register_(
 
 def _find(run: str, workspace: str, auth: Auth) -> RunHandle:
     from papershell.orchestration.azure.run_handle import find_run
-    from papershell.orchestration.workspaces import open_workspace
 
-    return find_run(open_workspace(workspace, auth=auth.value), run)
+    return find_run(opened(workspace, auth), run)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from papershell.orchestration.commands.options import Auth, SignIn, Workspace, show_log
+from papershell.orchestration.commands.options import Auth, SignIn, Workspace, opened, show_log
 
 if TYPE_CHECKING:
     from papershell.orchestration.azure.job import TrainJob
@@ -51,7 +51,7 @@ def submit(
     from papershell.orchestration.azure.preflight import preflight
     from papershell.orchestration.azure.snapshot import measure
     from papershell.orchestration.azure.submission import request
-    from papershell.orchestration.workspaces import is_loopback, open_workspace
+    from papershell.orchestration.workspaces import is_loopback
 
     job, source = build(download=not (dry_run or export)), measure()
     here = is_loopback(workspace)
@@ -63,7 +63,7 @@ def submit(
     for path in write_files(job, export, source=source) if export else ():
         print(f"wrote {path}")
     if not (dry_run or export):
-        handle = _send(job, source, open_workspace(workspace, auth=auth.value), here=here)
+        handle = _send(job, source, opened(workspace, auth), here=here)
         if wait:
             _wait(handle, workspace)
 
@@ -110,7 +110,9 @@ def _describe(
     processes_per_node: Annotated[int, typer.Option(help="Processes on each node.")] = 1,
     environment: Annotated[Path | None, typer.Option(help="Conda file.")] = None,
     image: Annotated[str | None, typer.Option(help="Base image (default: by the GPU).")] = None,
-    experiment: Annotated[str | None, typer.Option(help="(default: the trainer's)")] = None,
+    experiment: Annotated[
+        str | None, typer.Option(help="Name of the experiment (default: the trainer's).")
+    ] = None,
     time_limit_min: Annotated[float | None, typer.Option(help="End the run after so many minutes.")] = None,
     job: Annotated[Path | None, typer.Option(help="Take the whole job from a JSON file.")] = None,
 ) -> BuildJob:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from papershell.orchestration.commands.options import Auth, SignIn, Workspace
+from papershell.orchestration.commands.options import Auth, SignIn, Workspace, opened
 from papershell.orchestration.table import print_table
 
 group = typer.Typer(help="Look into a workspace, or serve one on this machine.", no_args_is_help=True)
@@ -21,10 +21,9 @@ def register(app: typer.Typer) -> None:
 def show(workspace: Workspace = "config.json", auth: SignIn = Auth.auto) -> None:
     """Show a workspace's place and contents, and the version of the SDK."""
     from papershell.orchestration.azure.sign_in import describe
-    from papershell.orchestration.workspaces import open_workspace
 
-    opened = open_workspace(workspace, auth=auth.value)
-    print_table(("", opened.name), list(describe(opened).items()))
+    found = opened(workspace, auth)
+    print_table(("", found.name), list(describe(found).items()))
 
 
 @group.command()

@@ -59,9 +59,11 @@ def draw(path: Path) -> None:
     for panel, title, names in (
         (axes[0], "fits", [n for n in curves if "service" not in n]), (axes[1], "runs", ["loopback service"])
     ):  # fmt: skip
-        for name in names:
-            panel.plot(*zip(*curves.get(name, [(0, 0)]), strict=True), label=name)
-        panel.set(xlabel=title, ylabel="resident memory, MiB", ylim=(0, None))
+        drawn = {name: curves.get(name, [(0, 0.0)]) for name in names}
+        for name, curve in drawn.items():
+            panel.plot(*zip(*curve, strict=True), label=name)
+        top = max((size for curve in drawn.values() for _, size in curve), default=0) or 1
+        panel.set(xlabel=title, ylabel="resident memory, MiB", ylim=(0, 1.3 * top))
         panel.legend(frameon=False)
     figure.savefig(path, dpi=120)
 

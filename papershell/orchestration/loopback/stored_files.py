@@ -19,7 +19,7 @@ from papershell.orchestration.loopback.names import CONTAINERS
 
 _CHUNK_BYTES = 1 << 20
 _DIGESTS = {"Content-MD5": "md5", "Content-SHA256": "sha256"}
-# No file system keeps them apart or no listing in XML can hold them.
+# Signs that some file system reads in its own way, or that a listing in XML cannot hold.
 _UNWRITABLE = re.compile("[\\\\:\x00-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 
 
@@ -32,28 +32,26 @@ def inside(root: Path, name: str) -> Path:
         The name is empty, absolute or beyond the bounds, climbs with ``..``, holds a backslash, a
         colon or a control character, or reaches through a symbolic link.
     """
-    parts = name.split("/")
-    if len(name) > NAME_CHARACTERS or len(parts) > NAME_LEVELS:
-        raise http.BadRequest(
-            f"file name {name[:40]!r}... is longer than {NAME_CHARACTERS} characters or {NAME_LEVELS} folders; "
-            "shorten it"
-        )
-    if (
-        any(part in ("", ".", "..") for part in parts)
-        or _UNWRITABLE.search(name)
-        or parts[-1].startswith(PARTIAL)
-    ):
-        raise http.BadRequest(f"file name {name!r} is not a plain relative path; rename the file")
-    if max(len(part.encode()) for part in parts) > NAME_PART_BYTES:
-        raise http.BadRequest(
-            f"file name {name[:40]!r}... has a part of over {NAME_PART_BYTES} bytes; shorten it"
-        )
+    if wrong := _wrong_with(name):
+        raise http.BadRequest(f"file name {name[:80]!r} {wrong}")
     path = root
-    for part in parts:
+    for part in name.split("/"):
         path = path / part
         if path.is_symlink():
-            raise http.BadRequest(f"file name {name!r} passes through a symbolic link")
+            raise http.BadRequest(f"file name {name[:80]!r} passes through a symbolic link")
     return path
+
+
+def _wrong_with(name: str) -> str | None:
+    parts = name.split("/")
+    if len(name) > NAME_CHARACTERS or len(parts) > NAME_LEVELS:
+        return f"is longer than {NAME_CHARACTERS} characters or {NAME_LEVELS} folders; shorten it"
+    plain = all(part not in ("", ".", "..") for part in parts) and not parts[-1].startswith(PARTIAL)
+    if not plain or _UNWRITABLE.search(name):
+        return "is not a plain relative path; rename the file"
+    if max(len(part.encode()) for part in parts) > NAME_PART_BYTES:
+        return f"has a part of over {NAME_PART_BYTES} bytes; shorten it"
+    return None
 
 
 def container_folder(blobs: Path, container: str) -> Path:

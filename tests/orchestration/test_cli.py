@@ -250,6 +250,26 @@ def test_backends_are_listed_with_reasons(run):
     assert {"numpy", "numba", "torch", "cupy", "numba-cuda"} <= set(out.split())
 
 
+def test_the_solvers_plan_is_explained(run):
+    code, out, _ = run("backends", "--explain", "300", "20", "3", "5", "--dtype", "uint8")
+    assert code == 0 and "5 problems of 300 samples, 20 features (uint8) and 3 classes" in out
+    assert out.count("(chosen by auto)") == 1 and "Newton's method" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["300", "0", "3", "5"], "name samples, features and rates >= 1"),
+        (["300", "20", "1", "5"], "classes >= 2"),
+        (["300", "20", "3", "5", "--dtype", "complex64"], "--dtype complex64: name a real type"),
+        (["300", "20", "3", "5", "--dtype", "decimal"], "--dtype decimal: name a real type"),
+    ],
+)
+def test_sizes_that_no_problem_has_are_one_sentence(run, words, says):
+    code, _, err = run("backends", "--explain", *words)
+    assert code == 1 and says in err and err.count("\n") == 1
+
+
 def test_a_trainers_own_help_is_shown(run):
     code, out, _ = run("train", "logreg", "--help")
     assert code == 0 and "--regularization" in out and "liblinear" in out

@@ -1,11 +1,14 @@
-"""Which back end and which route a problem takes: a model of the cost, in multiplications and bytes.
+"""Which back end and which route a problem takes: a model of the time of a fit, with rates that a command measures.
 
-The rates are those of one core of a processor with AVX-512 (2 of them measured together), rounded: they need only be
-right among each other.
+``python -m papershell.benchmarks.solver_rates`` measures the rates and prints them beside those stated below, which are
+of a Zen 5 core with AVX-512 and VNNI. They need only be right among each other.
 """
 
 from __future__ import annotations
 
+import importlib.util
+import sys
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,22 +16,38 @@ import numpy as np
 from papershell.kernels import backends
 from papershell.kernels.logreg.preconditioner import Settings
 
-FLOAT64, FLOAT32, BYTES = (
-    15e9,
-    50e9,
-    250e9,
-)  # multiplications a second and core: float64, float32, exact bytes
-LOGIT_S, SMALL_PASS_S = 3e-9, 2e-4  # softmax and loss of a logit; what a pass costs beside its work
-LOADING_S = {
-    "numpy": 0.0,
-    "numba": 0.4,
-    "torch": 1.5,
-}  # of the library, if this process has not loaded it yet
-SLICES, PASSES = 2.5, 30  # of weights and residuals in an average pass; passes of an average fit
+
+@dataclass(frozen=True)
+class Rate:
+    """What a pass over X takes on one core.
+
+    Attributes
+    ----------
+    feature_s : seconds for each of the N P entries of X, however many columns it is multiplied with.
+    product_s : seconds for each of the N P K multiplications of either product.
+    logit_s : seconds for each of the N K logits: softmax, loss, residual, two trials of the step's length.
+    """
+
+    feature_s: float
+    product_s: float
+    logit_s: float
+
+
+RATES = {
+    "numpy": Rate(2.2e-9, 1 / 28e9, 160e-9),
+    "numba": Rate(1.2e-9, 1 / 43e9, 11e-9),
+    "torch": Rate(0.35e-9, 1 / 58e9, 13e-9),  # bytes, in three slices
+}
+LOADING_S = {"numba": 0.4, "torch": 1.4}  # of the library and its kernels, the first time in a process
+PREPARING_S = 1 / 40e9  # of a multiplication for eigenvectors and preconditioners
+SMALL_PASS_S = 1e-3  # beside a pass's work, for each problem
+PASSES, REFRESHES, NEWTON_PASSES = 20, 3, 6  # of an average fit at gap=1e-4; of one by Newton's method
+LARGEST_GRAM_PRODUCTS = 4e11  # N N P up to which the rows take the place of more features
+LARGE_ON_DEVICE = 100_000_000  # multiplications a pass from which a GPU repays the copy of X
 
 
 def seconds(N: int, P: int, K: int, problems: int, dtype: Any) -> dict[str, float]:
-    """Return what a fit takes on each back end of the CPU that is present, about.
+    """Return about how long a fit takes on each back end of the CPU that is installed, loading included.
 
     Parameters
     ----------
@@ -36,45 +55,101 @@ def seconds(N: int, P: int, K: int, problems: int, dtype: Any) -> dict[str, floa
     problems : rates times folds.
     dtype : of X.
     """
-    columns, cores = problems * (1 if K == 2 else K), backends.cpu_count()
-    products, logits = 2.0 * N * P * columns, N * columns * LOGIT_S
-    found = {
-        "numpy": products / FLOAT64 + 20 * logits,
-        "numba": (products / FLOAT32 + 2 * logits) / cores,
-    }
-    exact = np.dtype(dtype) == np.uint8 and backends.has_matrix_units() and backends.is_available("torch")
-    if exact:
-        found["torch"] = (products * SLICES / BYTES + 2 * logits) / cores
-    return {name: PASSES * (each + SMALL_PASS_S) + LOADING_S[name] for name, each in found.items()}
+    width = N if by_rows(N, P) else P
+    passes, columns = NEWTON_PASSES if by_newton(N, width) else PASSES, 1 if K == 2 else K
+    found = {}
+    for name in installed(N, P, dtype):
+        rate, cores = RATES[name], 1 if name == "numpy" else backends.cpu_count()
+        work = passes * pass_s(rate, N, width, columns * problems) + preparing_s(N, P, columns, problems)
+        found[name] = work / cores + passes * problems * SMALL_PASS_S + loading_s(name)
+    return found
+
+
+def pass_s(rate: Rate, N: int, P: int, columns: int) -> float:
+    """Return the seconds of a core that a pass takes."""
+    return N * P * rate.feature_s + 2.0 * N * P * columns * rate.product_s + N * columns * rate.logit_s
+
+
+def preparing_s(N: int, P: int, columns: int, problems: int) -> float:
+    """Return the seconds of a core that coordinates and preconditioners take."""
+    sizes, rows = Settings(), by_rows(N, P)
+    width = N if rows else P
+    Q, newton = min(sizes.leading, width) + 1, by_newton(N, width)
+    basis = 2.0 * N * N * P + 10.0 * N**3 if rows else 0.0
+    if not rows and sizes.leading < P <= sizes.largest_gram:
+        basis = min(N, sizes.gram_rows) * P**2 + 10.0 * P**3
+    if columns * Q <= sizes.largest_dense:
+        drawn = min(N, drawn_rows(Q))
+        refresh = drawn * Q**2 * max(1.0, columns * (columns - 1) / 2) + 0.5 * (columns * Q) ** 3
+    else:
+        refresh = columns * (min(N, 2 * sizes.drawn_for_class) * Q**2 + 0.5 * Q**3)
+    return (basis + problems * (NEWTON_PASSES if newton else REFRESHES) * refresh) * PREPARING_S
+
+
+def by_rows(N: int, P: int) -> bool:
+    """Return whether combinations of the rows take the place of the features."""
+    return P > N and N * N * P <= LARGEST_GRAM_PRODUCTS
+
+
+def by_newton(N: int, width: int) -> bool:
+    """Return whether the preconditioner holds all coordinates and rows."""
+    sizes = Settings()
+    return width <= sizes.leading and min(sizes.candidate_rows, 2 * drawn_rows(width + 1)) >= N
+
+
+def drawn_rows(Q: int) -> int:
+    """Return how many rows make the matrix of Q coordinates."""
+    sizes = Settings()
+    return max(sizes.drawn_rows, 16 * Q, sizes.drawn_products // Q**2)
+
+
+def installed(N: int, P: int, dtype: Any) -> list[str]:
+    """Return the back ends of the CPU for this data; asks for no library that is not loaded."""
+    exact = np.dtype(dtype) == np.uint8 and not by_rows(N, P) and backends.has_matrix_units()
+    return [
+        name
+        for name in ("numpy", "numba", *(["torch"] if exact else []))
+        if importlib.util.find_spec(name) is not None
+    ]
+
+
+def loading_s(name: str) -> float:
+    """Return how long this process takes to load a back end: nothing if it has done so."""
+    kernels = LOADING_S["numba"] * ("papershell.kernels.logreg.on_numba" not in sys.modules)
+    library = LOADING_S["torch"] * ("torch" not in sys.modules)
+    return {"numpy": 0.0, "numba": kernels, "torch": kernels + library}[name]
 
 
 def choose_backend(N: int, P: int, K: int, problems: int, dtype: Any) -> str:
-    """Return the fastest back end present for data of this size."""
-    P = min(N, P) if np.dtype(dtype) != np.uint8 else P
+    """Return the fastest back end present for data of this size; loads no library for the question alone."""
     if N * P * K * problems >= LARGE_ON_DEVICE and backends.has_cuda():
         return "torch" if backends.torch_has_cuda() else "cupy"
     each = seconds(N, P, K, problems, dtype)
-    return min(each, key=each.__getitem__)
-
-
-LARGE_ON_DEVICE = 100_000_000  # multiplications a pass from which a GPU repays the copy of X
+    return next(name for name in sorted(each, key=each.__getitem__) if backends.is_available(name))
 
 
 def explain(N: int, P: int, K: int, R: int, dtype: Any = "float32") -> list[str]:
     """Return sentences that say how `fit_path` solves R problems of N samples, P features and K classes, and why."""
-    sizes, rows = Settings(), P > N and N * N * P <= 4e11
-    width = N if rows else P
-    columns = 1 if K == 2 else K
+    sizes, rows = Settings(), by_rows(N, P)
+    width, columns = N if rows else P, 1 if K == 2 else K
     Q = min(sizes.leading, width)
-    dense = columns * (Q + 1) <= sizes.largest_dense
-    lines = [
+    form = "all classes coupled" if columns * (Q + 1) <= sizes.largest_dense else "each class by itself"
+    if by_newton(N, width):
+        form += ", from all rows: Newton's method" if "coupled" in form or columns == 1 else ", from all rows"
+    chosen = choose_backend(N, P, K, R, dtype)
+    each = seconds(N, P, K, R, dtype)
+    return [
         f"{R} problems of {N} samples, {P} features ({np.dtype(dtype)}) and {K} classes",
         f"coordinates: {f'{N} combinations of the rows' if rows else f'{P} features'}",
         f"columns of logits a problem: {columns}",
-        f"preconditioner: {Q} leading coordinates and the intercept, "
-        + ("all classes coupled" if dense else "each class by itself"),
+        f"preconditioner: {Q} leading coordinates and the intercept, {form}",
+        *(
+            f"{name}: about {each[name]:.2g} s{' (chosen by auto)' if name == chosen else ''}"
+            for name in sorted(each, key=each.__getitem__)
+        ),
+        *(
+            [f"{chosen}: on the GPU (chosen by auto)"]
+            if chosen not in each or backends.torch_has_cuda()
+            else []
+        ),
     ]
-    chosen = choose_backend(N, P, K, R, dtype)
-    for name, each in sorted(seconds(N, width, K, R, dtype).items(), key=lambda pair: pair[1]):
-        lines.append(f"{name}: about {each:.2g} s{' (chosen by auto)' if name == chosen else ''}")
-    return lines

@@ -158,7 +158,10 @@ class Preconditioners:
             values = np.mean((X * np.float64(samples.scale) - mean) ** 2, axis=0)
             vectors = np.eye(P, dtype=np.float32)
         elif settings.largest_gram >= P:
-            values, vectors = np.linalg.eigh(self.engine.covariance(index, mean).astype(np.float32))
+            from scipy.linalg import eigh  # half of NumPy's time at 3,072 features
+
+            covariance = self.engine.covariance(index, mean).astype(np.float32)
+            values, vectors = eigh(covariance, driver="evd", overwrite_a=True, check_finite=False)
             values, vectors = values[::-1].astype(np.float64), vectors[:, ::-1]
         else:
             values, vectors, rest = self.few_eigenvectors(index[:: max(1, len(index) // 1024)], mean)

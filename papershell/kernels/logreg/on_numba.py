@@ -279,7 +279,9 @@ class Engine(engine.Engine):
     and Numba need no threads of their own: two pools on the same cores wait for each other.
     """
 
-    most_products = 1 << 35  # in float32: each step of Newton's method on the intercepts then gains seven digits
+    most_products = (
+        1 << 35
+    )  # in float32: each step of Newton's method on the intercepts then gains seven digits
 
     def __init__(self, samples: Samples):
         super().__init__(samples, np)

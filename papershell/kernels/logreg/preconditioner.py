@@ -249,13 +249,15 @@ class Preconditioners:
         logits = [np.empty((len(self.samples.y), p.columns), self.dtype) for p in problems]
         for theta, Z in zip(thetas, logits, strict=True):
             self.engine_product(theta[None], [Z])
-        return list(self.engine.map(lambda pair: self.at(*pair), zip(problems, logits, strict=True)))
+        if len(problems) == 1:  # its classes are shared among the threads instead
+            return [self.at(problems[0], logits[0], self.engine.map)]
+        return list(self.engine.map(lambda pair: self.at(*pair, map), zip(problems, logits, strict=True)))
 
-    def at(self, problem: Problem, Z: np.ndarray) -> Preconditioner:
-        """Return the preconditioner for logits ``Z`` (n, K) of the candidates."""
+    def at(self, problem: Problem, Z: np.ndarray, each: Callable) -> Preconditioner:
+        """Return the preconditioner for logits ``Z`` (n, K) of the candidates; ``each`` maps over classes."""
         p, w = probabilities(np, Z), self.weight(problem)
         own = p * (1 - p)
-        totals = np.maximum(w @ own, TINY)
+        totals = np.maximum(w.astype(self.dtype) @ own, TINY).astype(np.float64)
         penalty = self.penalty(problem)
         size = self.Q + self.fit_intercept
         ridge = np.diag(penalty.diagonal[: self.Q]) if penalty.leading is None else penalty.leading
@@ -265,8 +267,8 @@ class Preconditioners:
         if problem.columns * size <= self.settings.largest_dense:
             dense = self.coupled(p, w, ridge)
         else:
-            own = np.ascontiguousarray((own * w[:, None].astype(self.dtype)).T)
-            dense = np.stack([self.of_class(h, ridge) for h in own])
+            own *= w[:, None].astype(self.dtype)
+            dense = np.stack(list(each(lambda h: self.of_class(h, ridge), np.ascontiguousarray(own.T))))
         diagonal = 1.0 / (totals[:, None] * self.basis.values + penalty.diagonal)
         rest = 1.0 / np.maximum(totals * self.basis.rest + penalty.rest, TINY)
         return Preconditioner(

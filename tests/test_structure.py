@@ -70,10 +70,6 @@ ASKS_FOR_DEVICES = re.compile(
     r"cuda\.is_available|device_count\(|getDevice(Count|Properties)|list_physical_devices|get_device_capability"
     r"|sched_getaffinity"
 )
-STILL_ASKING = {  # to be taken out of this list, file by file
-    "kernels/logreg/on_torch.py",
-    "kernels/logreg/ranks.py",
-}
 SOURCES = sorted(
     path.relative_to(ROOT / "papershell").as_posix() for path in (ROOT / "papershell").rglob("*.py")
 )
@@ -82,5 +78,4 @@ SOURCES = sorted(
 @pytest.mark.parametrize("name", SOURCES)
 def test_one_file_asks_which_devices_exist(name: str) -> None:
     asking = ASKS_FOR_DEVICES.search((ROOT / "papershell" / name).read_text(encoding="utf-8"))
-    allowed = {"kernels/backends.py", *STILL_ASKING}
-    assert not asking or name in allowed, f"{asking[0]}: ask papershell.kernels.backends"
+    assert not asking or name == "kernels/backends.py", f"{asking[0]}: ask papershell.kernels.backends"

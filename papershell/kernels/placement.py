@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -27,6 +28,13 @@ def place(array: np.ndarray, backend: str) -> Any:
         The back end is unknown or absent.
     """
     return _PLACES[require(backend).name](array)
+
+
+def shared_tensor(array: np.ndarray) -> Any:
+    """Return a PyTorch tensor on the memory of ``array``, to be read only: a read-only array will do."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return importlib.import_module("torch").from_numpy(array)
 
 
 def _on_torch(array: np.ndarray) -> Any:

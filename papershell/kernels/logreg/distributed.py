@@ -7,7 +7,6 @@ out of step. The preconditioner is made from few rows, by rank 0 alone.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -19,6 +18,7 @@ from papershell.kernels.logreg.engine import Engine
 from papershell.kernels.logreg.losses import Array
 from papershell.kernels.logreg.problem import Problem, Samples
 from papershell.kernels.logreg.solver import Result, Rows
+from papershell.kernels.torchrun import Place, joined
 
 
 @contextmanager
@@ -29,8 +29,8 @@ def rows_over_ranks() -> Iterator[int]:
     of the rows, so that of a memory-mapped X (`kernels.map_idx`) it reads little else, and each gets the
     whole solution: a single process's to rounding. Callbacks are called on rank 0.
 
-    Joins the process group if nobody has: NCCL, and one GPU a process, where PyTorch sees a GPU, else gloo.
-    Without torchrun (no ``WORLD_SIZE``, or 1) nothing changes.
+    Joins the processes' group as `papershell.kernels.torchrun.joined` does: NCCL, and one GPU a process, if
+    PyTorch sees a GPU, else gloo. Without torchrun (no ``WORLD_SIZE``, or 1) nothing changes.
 
     Yields
     ------
@@ -43,24 +43,12 @@ def rows_over_ranks() -> Iterator[int]:
     ValueError
         Inside `fit_path`: fewer rows than ranks, or ranks that do not fit the same thing in the same way.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        yield 0
-        return
-    import torch
-    import torch.distributed as dist
-
-    joining = not dist.is_initialized()
-    if joining:
-        if torch.cuda.is_available():
-            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-    token = _ranks.set(Ranks())
-    try:
-        yield dist.get_rank()
-    finally:
-        _ranks.reset(token)
-        if joining:
-            dist.destroy_process_group()
+    with joined() as place:
+        token = _ranks.set(Ranks(place) if place.count > 1 else None)
+        try:
+            yield place.rank
+        finally:
+            _ranks.reset(token)
 
 
 Solve = Callable[[Engine, Rows], dict[int, Result]]
@@ -80,16 +68,20 @@ def solve_on_ranks(make: Callable[[Samples], Engine], samples: Samples, solve: S
         return ranks.serve(engine) if ranks.rank else ranks.lead(engine, solve)
 
 
+def is_alone() -> bool:
+    """Return whether this call works on all rows itself."""
+    return _ranks.get() is None
+
+
 class Ranks:
     """The process group, and what its members say to each other during one solve."""
 
-    def __init__(self) -> None:
+    def __init__(self, place: Place) -> None:
         import torch
         import torch.distributed as dist
 
         self.torch, self.dist = torch, dist
-        self.rank, self.count = dist.get_rank(), dist.get_world_size()
-        self.device = "cuda" if "nccl" in dist.get_backend() else "cpu"  # of what is sent
+        self.rank, self.count, self.device = place.rank, place.count, place.device  # of what is sent
 
     def share(self, N: int) -> slice:
         """Return which of N rows are this rank's."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from functools import cache
 from threading import local
@@ -23,6 +22,7 @@ from papershell.kernels.logreg.products import (
     largest_fixed_point,
     split_digits,
 )
+from papershell.kernels.placement import shared_tensor
 
 VECTOR = 16  # 32-bit sums in a register
 GRAM_ROWS = 1024  # multiplied at a time: they and their packed copy stay in a core's cache
@@ -48,13 +48,6 @@ def integer_products_are_exact() -> bool:
         return False
     exact = np.array_equal(product[:, 0], X.astype(np.int64).sum(axis=1) * 127)
     return exact and np.array_equal(transposed[:, 0], X.astype(np.int64).sum(axis=0) * -128)
-
-
-def shared(X: np.ndarray) -> torch.Tensor:
-    """Return a tensor on the memory of ``X``, which is only read: a read-only array will do."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
-        return torch.from_numpy(X)
 
 
 def transpose(X: torch.Tensor) -> torch.Tensor:
@@ -100,7 +93,7 @@ class IntegerEngine(on_numba.Engine):
 
     def __init__(self, samples: Samples):
         super().__init__(samples)
-        self.bytes = shared(np.ascontiguousarray(samples.X))
+        self.bytes = shared_tensor(np.ascontiguousarray(samples.X))
         self.largest_weight = float(samples.weight.max(initial=0.0))
 
     def map(self, function, items):
@@ -181,7 +174,7 @@ def integer_gram(X: np.ndarray) -> np.ndarray:
     """
     if not integer_products_are_exact():
         raise BackendError("this processor has no fast exact byte products (VNNI or AMX)")
-    blocks = [shared(X[first : first + GRAM_ROWS]) for first in range(0, len(X), GRAM_ROWS)]
+    blocks = [shared_tensor(X[first : first + GRAM_ROWS]) for first in range(0, len(X), GRAM_ROWS)]
     share = min(max(1, -(-len(blocks) // cpu_count())), LARGEST_INTEGER_SUM // GRAM_ROWS)
     shares = [blocks[first : first + share] for first in range(0, len(blocks), share)]
     gram, half = np.zeros((X.shape[1], X.shape[1])), first_half(X.shape[1])

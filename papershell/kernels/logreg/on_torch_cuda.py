@@ -18,8 +18,8 @@ import torch
 from papershell.kernels.backends import array_namespace, has_bfloat16_products
 from papershell.kernels.logreg.engine import FLOAT64, Precision
 from papershell.kernels.logreg.on_cuda import SOURCE, CudaEngine, Kernel
-from papershell.kernels.logreg.on_torch import shared
 from papershell.kernels.logreg.problem import Samples
+from papershell.kernels.placement import shared_tensor
 
 
 def split_bfloat16(W: torch.Tensor, slices: int) -> torch.Tensor:
@@ -66,7 +66,7 @@ class FloatsEngine(CudaEngine):
     def array(self, values):
         """See `Engine.array`; host arrays may be read-only."""
         return super().array(
-            shared(np.ascontiguousarray(values)) if isinstance(values, np.ndarray) else values
+            shared_tensor(np.ascontiguousarray(values)) if isinstance(values, np.ndarray) else values
         )
 
     def to_host(self, values):

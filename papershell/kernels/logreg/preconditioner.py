@@ -255,13 +255,13 @@ class Preconditioners:
         pairs = list(zip(problems, logits, strict=True))
         if len(pairs) == 1:
             return [self.at(*pairs[0], self.engine.map)]
-        return list(self.engine.map(lambda pair: self.at(*pair, map), pairs))
+        return list(self.engine.map(lambda pair: self.at(pair[0], pair[1], map), pairs))
 
     def at(self, problem: Problem, Z: np.ndarray, each: Callable[..., Iterable]) -> Preconditioner:
         """Return the preconditioner for logits ``Z`` (n, K) of the candidates; ``each`` maps over classes."""
         p, w = probabilities(np, Z), self.weight(problem)
         own = p * (1 - p)
-        totals = np.maximum(w @ own, TINY)
+        totals = np.maximum(w.astype(self.dtype) @ own, TINY).astype(np.float64)
         penalty = self.penalty(problem)
         size = self.Q + self.fit_intercept
         ridge = np.diag(penalty.diagonal[: self.Q]) if penalty.leading is None else penalty.leading
@@ -271,8 +271,8 @@ class Preconditioners:
         if problem.columns * size <= self.settings.largest_dense:
             dense = self.coupled(p, w, ridge, each)
         else:
-            own = np.ascontiguousarray((own * w[:, None].astype(self.dtype)).T)
-            dense = np.stack(list(each(lambda h: self.of_class(h, ridge), own)))
+            own *= w[:, None].astype(self.dtype)
+            dense = np.stack(list(each(lambda h: self.of_class(h, ridge), np.ascontiguousarray(own.T))))
         diagonal = 1.0 / (totals[:, None] * self.basis.values + penalty.diagonal)
         rest = 1.0 / np.maximum(totals * self.basis.rest + penalty.rest, TINY)
         return Preconditioner(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+# A shell starts background jobs with interrupts ignored, and their children would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile("papershell", deadline=None)  # no test asserts absolute times
 settings.load_profile("papershell")
 

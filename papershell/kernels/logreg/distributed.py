@@ -68,6 +68,11 @@ def solve_on_ranks(make: Callable[[Samples], Engine], samples: Samples, solve: S
         return ranks.serve(engine) if ranks.rank else ranks.lead(engine, solve)
 
 
+def is_alone() -> bool:
+    """Return whether this call works on all rows itself."""
+    return _ranks.get() is None
+
+
 class Ranks:
     """The process group, and what its members say to each other during one solve."""
 

@@ -220,6 +220,46 @@ def slopes(Z, D, t, y, weight):
 
 
 @_jit
+def moments(Z, shift, y, weight, every, sums, roots):
+    """Return the loss of logits Z (n, K) plus ``shift`` (K,), and add the residuals to ``sums`` (K,).
+
+    roots : (ceil(n / every), K), set to p times the root of the weight in every few rows.
+    """
+    N, K = Z.shape
+    rows = _rows_of_tile(K)
+    z, totals, losses = np.empty((K, rows)), np.zeros((K, rows)), np.zeros(rows)
+    weights, labels, room, more = np.empty(rows), np.empty(rows, U), np.empty(rows), np.empty(rows)
+    for start in range(0, N, rows):
+        first, n = U(start), U(min(rows, N - start))
+        for j in range(n):
+            labels[j], weights[j] = U(y[first + j]), weight[first + j]
+        for k in range(U(K)):
+            for j in range(n):
+                z[k, j] = Z[first + j, k] + shift[k]
+        if K == 1:
+            _sigmoid(z, labels, weights, n, losses)
+        else:
+            _softmax(z, labels, weights, n, losses, room, more)
+        for j in range(n):
+            if (start + np.int64(j)) % every == 0:
+                scale = 1.0 / np.sqrt(weights[j]) if weights[j] > 0.0 else 0.0
+                for k in range(U(K)):
+                    roots[(first + j) // U(every), k] = z[k, j] * scale
+        for j in range(n):
+            if K > 1 or labels[j]:
+                z[labels[j] if K > 1 else U(0), j] -= weights[j]
+        for k in range(U(K)):
+            for j in range(n):
+                totals[k, j] += z[k, j]
+    loss = 0.0
+    for j in range(rows):
+        loss += losses[j]
+        for k in range(K):
+            sums[k] += totals[k, j]
+    return loss
+
+
+@_jit
 def join_sums(S, slices, unit, bias, first_column, Z):
     """Set Z (n, K) to what sums of digits S (n, >= slices * C) make from a column on, plus ``bias`` (C,)."""
     n, K = Z.shape
@@ -239,6 +279,10 @@ class Engine(engine.Engine):
     and Numba need no threads of their own: two pools on the same cores wait for each other.
     """
 
+    most_products = (
+        1 << 35
+    )  # in float32: each step of Newton's method on the intercepts then gains seven digits
+
     def __init__(self, samples: Samples):
         super().__init__(samples, np)
         self.threads = cpu_count()
@@ -255,6 +299,22 @@ class Engine(engine.Engine):
             Z, work.D[index], t, work.y[index], work.weight[index], out, 0, out.shape[1], 1, 0.0, total
         )
         return loss, out, total
+
+    def moments(self, number, shift):
+        """Fused: see `engine.Engine.moments`."""
+        work = self.kept[number]
+        N, K = work.Z.shape
+        every = -(-N * K * K // self.most_products)
+
+        def block(index: slice) -> tuple[float, np.ndarray, np.ndarray, np.ndarray]:
+            Z, w, sums = work.Z[index], work.weight[index], np.zeros(K)
+            roots = np.empty((-(-len(Z) // every), K), np.float32)
+            loss = moments(Z, shift, work.y[index], w, every, sums, roots)
+            return loss, sums, roots.T @ roots, np.sqrt(w[::every]) @ roots
+
+        # the products (K, K) of a block must not outweigh its logits
+        loss, sums, squares, totals = self.total(block, self.blocks(16 * K // min(every + K // 64, K)))
+        return loss, sums, every * (np.diag(totals) - squares.astype(np.float64))
 
     def slope(self, work, t):
         """Fused: see `engine.Engine.slope`."""

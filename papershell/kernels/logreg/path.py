@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 
 from papershell.kernels import backends
-from papershell.kernels.logreg import preconditioner, solver, validate
+from papershell.kernels.logreg import newton, preconditioner, solver, validate
 from papershell.kernels.logreg.cost import choose_backend
-from papershell.kernels.logreg.distributed import solve_on_ranks
+from papershell.kernels.logreg.distributed import is_alone, solve_on_ranks
+from papershell.kernels.logreg.newton import is_small
 from papershell.kernels.logreg.preconditioner import Preconditioners
 from papershell.kernels.logreg.problem import Identity, Problem, Samples, coordinates
 from papershell.kernels.logreg.solver import Minimizer, Result, Status
+from papershell.kernels.threads import one_blas_thread
 
 DEFAULT_GAP, DEFAULT_TOL = 1e-4, 1e-4
 
@@ -135,8 +137,18 @@ def fit_path(
     layout = Layout(raw, rates, unit, validate.loss(loss), penalize_intercept, warm_start)
     problems = layout.problems(tol, gap)
 
+    largest_row = float(np.sqrt(layout.samples.X.shape[1])) * layout.largest_feature
+    small: dict[int, Result] = {}
+    if (
+        backend == "auto"
+        and callback is None
+        and is_alone()
+        and is_small(layout.samples, list(problems.values()))
+    ):
+        small = layout.minimize_small(problems, largest_row, max_iter)
+    left = {number: problem for number, problem in problems.items() if number not in small}
+
     def solve(engine: Any, rows: Any) -> dict[int, Result]:
-        largest_row = float(np.sqrt(layout.samples.X.shape[1])) * layout.largest_feature
         preconditioners = Preconditioners(
             make, layout.samples, settings.preconditioner, layout.variables.principal
         )
@@ -145,12 +157,12 @@ def fit_path(
             largest_row, max_iter, settings.solver,
         )  # fmt: skip
         found: dict[int, Result] = {}
-        for batch in layout.batches(problems, settings.logits_bytes):
+        for batch in layout.batches(left, settings.logits_bytes):
             report = None if callback is None else layout.reporter(callback, problems, found, batch)
             found |= minimizer.minimize(batch, layout.starts(batch), report)
         return found
 
-    found = solve_on_ranks(make, layout.samples, solve)
+    found = small | (solve_on_ranks(make, layout.samples, solve) if left else {})
     return layout.pack(found, (rates.size,) if folds is None else (len(weight), rates.size), name)
 
 
@@ -221,6 +233,19 @@ class Layout:
         else:
             theta = theta[problem.positive : problem.positive + 1]
         return self.variables.inverse(theta)
+
+    def minimize_small(
+        self, problems: dict[int, Problem], largest_row: float, max_iter: int
+    ) -> dict[int, Result]:
+        """Return those problems that Newton's method with the whole Hessian brings to a proof."""
+        found = {}
+        with one_blas_thread():
+            for number, problem in problems.items():
+                start = self.start(number, problem)
+                result = newton.minimize(self.samples, problem, start, self.variables, largest_row, max_iter)
+                if result is not None:
+                    found[number] = result
+        return found
 
     def batches(self, problems: dict[int, Problem], most_bytes: int) -> list[dict[int, Problem]]:
         """Return the problems in batches whose logits, those of the directions too, fit ``most_bytes`` as float64."""

@@ -16,7 +16,7 @@ Roosta-Khorasani, Ré, Mahoney, "Sub-sampled Newton methods with non-uniform sam
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -158,7 +158,10 @@ class Preconditioners:
             values = np.mean((X * np.float64(samples.scale) - mean) ** 2, axis=0)
             vectors = np.eye(P, dtype=np.float32)
         elif settings.largest_gram >= P:
-            values, vectors = np.linalg.eigh(self.engine.covariance(index, mean).astype(np.float32))
+            from scipy.linalg import eigh  # half of NumPy's time at 3,072 features
+
+            covariance = self.engine.covariance(index, mean).astype(np.float32)
+            values, vectors = eigh(covariance, driver="evd", overwrite_a=True, check_finite=False)
             values, vectors = values[::-1].astype(np.float64), vectors[:, ::-1]
         else:
             values, vectors, rest = self.few_eigenvectors(index[:: max(1, len(index) // 1024)], mean)
@@ -249,13 +252,16 @@ class Preconditioners:
         logits = [np.empty((len(self.samples.y), p.columns), self.dtype) for p in problems]
         for theta, Z in zip(thetas, logits, strict=True):
             self.engine_product(theta[None], [Z])
-        return list(self.engine.map(lambda pair: self.at(*pair), zip(problems, logits, strict=True)))
+        pairs = list(zip(problems, logits, strict=True))
+        if len(pairs) == 1:
+            return [self.at(*pairs[0], self.engine.map)]
+        return list(self.engine.map(lambda pair: self.at(pair[0], pair[1], map), pairs))
 
-    def at(self, problem: Problem, Z: np.ndarray) -> Preconditioner:
-        """Return the preconditioner for logits ``Z`` (n, K) of the candidates."""
+    def at(self, problem: Problem, Z: np.ndarray, each: Callable[..., Iterable]) -> Preconditioner:
+        """Return the preconditioner for logits ``Z`` (n, K) of the candidates; ``each`` maps over classes."""
         p, w = probabilities(np, Z), self.weight(problem)
         own = p * (1 - p)
-        totals = np.maximum(w @ own, TINY)
+        totals = np.maximum(w.astype(self.dtype) @ own, TINY).astype(np.float64)
         penalty = self.penalty(problem)
         size = self.Q + self.fit_intercept
         ridge = np.diag(penalty.diagonal[: self.Q]) if penalty.leading is None else penalty.leading
@@ -263,10 +269,10 @@ class Preconditioners:
             ridge = np.pad(ridge, ((0, 1), (0, 1)))
             ridge[-1, -1] = problem.ridge[-1]
         if problem.columns * size <= self.settings.largest_dense:
-            dense = self.coupled(p, w, ridge)
+            dense = self.coupled(p, w, ridge, each)
         else:
-            own = np.ascontiguousarray((own * w[:, None].astype(self.dtype)).T)
-            dense = np.stack([self.of_class(h, ridge) for h in own])
+            own *= w[:, None].astype(self.dtype)
+            dense = np.stack(list(each(lambda h: self.of_class(h, ridge), np.ascontiguousarray(own.T))))
         diagonal = 1.0 / (totals[:, None] * self.basis.values + penalty.diagonal)
         rest = 1.0 / np.maximum(totals * self.basis.rest + penalty.rest, TINY)
         return Preconditioner(
@@ -281,9 +287,11 @@ class Preconditioners:
         else:
             rows = self.lead[draw(h, most)]
             gram = (rows.T @ rows) * self.dtype(h.sum() / most)
-        return inverse(gram.astype(np.float64) + ridge, self.jitter)
+        return inverse(gram.astype(np.float64) + ridge, self.jitter, self.dtype)
 
-    def coupled(self, p: np.ndarray, w: np.ndarray, ridge: np.ndarray) -> np.ndarray:
+    def coupled(
+        self, p: np.ndarray, w: np.ndarray, ridge: np.ndarray, each: Callable[..., Iterable]
+    ) -> np.ndarray:
         """Return the inverse over classes x coordinates (n, n)."""
         K, size = p.shape[1], len(ridge)
         h = w * (p * (1 - p)).sum(axis=1)
@@ -293,11 +301,10 @@ class Preconditioners:
             A, p, w = A[index], p[index], (w[index] / np.maximum(h[index], TINY)) * (h.sum() / most)
         w = w.astype(self.dtype)
         if K == 1:
-            return inverse((A.T * (w * p[:, 0] * (1 - p[:, 0]))) @ A + ridge, self.jitter)
+            return inverse((A.T * (w * p[:, 0] * (1 - p[:, 0]))) @ A + ridge, self.jitter, self.dtype)
         H = np.zeros((K, size, K, size))
-        for k in range(K - 1):
-            weights = (p[:, k + 1 :] * p[:, k : k + 1]) * w[:, None]
-            grams = weighted_grams(A, weights)
+        pairs = [(p[:, k + 1 :] * p[:, k : k + 1]) * w[:, None] for k in range(K - 1)]
+        for k, grams in enumerate(each(lambda weights: weighted_grams(A, weights), pairs)):
             H[k, :, k] += grams.sum(axis=0)
             for j, gram in enumerate(grams, k + 1):
                 H[k, :, j] = H[j, :, k] = -gram
@@ -306,7 +313,7 @@ class Preconditioners:
         for k in range(K):
             H[k, :, k] += ridge
             H[:, np.arange(size), k, np.arange(size)] += scale / K
-        return inverse(H.reshape(K * size, -1), self.jitter)
+        return inverse(H.reshape(K * size, -1), self.jitter, self.dtype)
 
 
 def weighted_grams(A: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -320,23 +327,30 @@ def weighted_grams(A: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return total.reshape(Q, J, Q).transpose(1, 0, 2)
 
 
-def inverse(H: np.ndarray, jitter: float) -> np.ndarray:
-    """Return the inverse (n, n) of a symmetric positive semidefinite matrix with a little on its diagonal."""
+def inverse(H: np.ndarray, jitter: float, dtype: Any) -> np.ndarray:
+    """Return the inverse (n, n) of a symmetric positive semidefinite matrix with a little on its diagonal.
+
+    Fresh memory costs more here than arithmetic, so the steps overwrite what they have.
+    """
     from scipy.linalg import lapack
 
     diagonal = H.diagonal()
-    root = np.sqrt(np.where(diagonal > TINY, diagonal, np.inf))
-    unit = H / np.outer(root, root)
-    factor, failed = lapack.dpotrf(unit + jitter * np.eye(len(H)), lower=True)
+    root = 1.0 / np.sqrt(np.where(diagonal > TINY, diagonal, np.inf))
+    failed = 1
     while failed and jitter < 1.0:
+        unit = H * root
+        unit *= root[:, None]
+        unit[np.diag_indices_from(unit)] += jitter
+        factor, failed = lapack.dpotrf(unit.T, lower=True, clean=False, overwrite_a=True)
         jitter *= 1e3
-        factor, failed = lapack.dpotrf(unit + jitter * np.eye(len(H)), lower=True)
     if failed:  # not a number: the logits overflow
-        return np.eye(len(H))
-    lower, _ = lapack.dpotri(factor, lower=True)
-    lower[np.diag_indices_from(lower)] *= 0.5
-    full = np.tril(lower)
-    return (full + full.T) / np.outer(root, root)
+        return np.eye(len(H), dtype=dtype)
+    upper = lapack.dpotri(factor, lower=True, overwrite_c=True)[0].T
+    upper *= root
+    upper *= root[:, None]
+    full = upper.astype(dtype)
+    np.copyto(full, full.T, where=np.tri(len(H), k=-1, dtype=bool))
+    return full
 
 
 @dataclass

@@ -200,7 +200,7 @@ class Minimizer:
             numbers = [it.number for it in group]
             self.rows.set_logits(numbers, self.engine.xp.stack([it.theta for it in group]), precision)
             if precision == self.last:
-                for it in group:
+                for it in (it for it in group if it.passes):  # a start has its intercepts from the shares
                     self.balance(it)
             losses, gradients = self.rows.gradient(numbers, np.zeros(len(group)), precision)
             for a, it in enumerate(group):

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import gc
+import json
+import subprocess
+import sys
 import threading
 import weakref
 
@@ -13,7 +16,7 @@ from threadpoolctl import threadpool_info
 from papershell.kernels import fit_path
 from papershell.kernels.backends import implementation
 from papershell.kernels.threads import one_blas_thread
-from tests.kernels.logreg_reference import ITERATION_UNIT, ON_HOST, blobs, in_bytes
+from tests.kernels.logreg_reference import ON_HOST, blobs, in_bytes
 
 X, Y = blobs(300, 12)
 
@@ -32,6 +35,41 @@ def test_fifty_fits_leave_no_more_threads_than_two(backend):
     for _ in range(48):
         fit_path(data, Y, 1.0, backend=backend, scale=scale)
     assert threading.active_count() == before
+
+
+FITS = """
+import gc, json, sys
+import numpy as np
+import psutil
+from papershell import fit_path
+
+y, process, rng = np.arange(40_000) % 2, psutil.Process(), np.random.default_rng(0)
+X = rng.integers(0, 256, (40_000, 25), dtype=np.uint8)
+X = X if sys.argv[1] == "torch" else X.astype(np.float32)
+
+def stop(passes, left, norm):
+    if passes > 1:
+        raise KeyboardInterrupt
+
+for number in range(50):
+    for options in ({}, {"callback": stop}):
+        try:
+            fit_path(X.copy(), y, 1.0, scale=1 / 255, backend=sys.argv[1], tol=1e-9, **options)
+        except KeyboardInterrupt:
+            pass
+    gc.collect()
+    if number in (1, 49):
+        print(json.dumps([process.memory_info().rss, process.num_threads(), X.nbytes]))
+"""
+
+
+@pytest.mark.parametrize("backend", ON_HOST)
+def test_fifty_fits_whole_and_interrupted_hold_no_more_memory_than_two(backend):
+    done = subprocess.run([sys.executable, "-c", FITS, backend], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (two, threads, size), (fifty, threads_at_the_end, _) = map(json.loads, done.stdout.splitlines())
+    assert fifty - two < 48 * size / 2  # of the two fits of each round not even one in four has left its X
+    assert threads_at_the_end <= threads
 
 
 @pytest.mark.parametrize("backend", ON_HOST)
@@ -106,5 +144,6 @@ def test_two_fits_at_once_find_what_they_find_alone(backend):
         thread.join()
     assert blas_threads() == before
     for solution in found.values():
-        np.testing.assert_allclose(solution.coef, alone.coef, rtol=0, atol=ITERATION_UNIT)
+        # A fit alone in another thread differs as much: the heap of a thread is aligned otherwise.
+        np.testing.assert_allclose(solution.coef, alone.coef, rtol=0, atol=len(Y) * np.finfo(float).eps)
     assert len(found) == 2

@@ -336,16 +336,12 @@ class Minimizer:
         """Set the result of a problem at the last precision if it is done."""
         if it.precision < self.last or not (self.near(it) or self.spent(it)):
             return
-        if not it.balanced and it.problem.gap < math.inf:
+        theta, problem, gap = self.engine.to_host(it.theta), it.problem, self.proven_gap(it)
+        if not it.balanced and problem.gap < math.inf and not gap <= problem.gap:
             self.balance(it)
             losses, gradients = self.rows.gradient([it.number], np.zeros(1), it.precision)
             it.arrive(float(losses[0]), gradients[0])
-        theta, problem = self.engine.to_host(it.theta), it.problem
-        bound = distance(
-            it.loss, theta, self.engine.to_host(it.residual_gradient), problem.ridge, problem.counts,
-            self.largest_row * problem.total, self.engine.samples.fit_intercept,
-        )  # fmt: skip
-        gap = bound / it.value if it.value > 0.0 else math.inf if bound else 0.0
+            theta, gap = self.engine.to_host(it.theta), self.proven_gap(it)
         norm = self.largest(it)
         reached = norm <= problem.tol and gap <= problem.gap
         if not reached and not self.spent(it):
@@ -355,6 +351,15 @@ class Minimizer:
         if not reached:
             ending = Status.MAX_ITER if it.n_iter >= self.max_iter else Status.STALLED
         it.result = Result(theta, it.value, norm, it.n_iter, ending, gap)
+
+    def proven_gap(self, it: Iteration) -> float:
+        """Return a bound of (loss - optimum) / loss where the problem is."""
+        problem = it.problem
+        bound = distance(
+            it.loss, self.engine.to_host(it.theta), self.engine.to_host(it.residual_gradient), problem.ridge,
+            problem.counts, self.largest_row * problem.total, self.engine.samples.fit_intercept,
+        )  # fmt: skip
+        return bound / it.value if it.value > 0.0 else math.inf if bound else 0.0
 
     def largest(self, it: Iteration) -> float:
         """Return max |gradient| of the mean objective, by the features' weights."""

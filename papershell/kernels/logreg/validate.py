@@ -22,7 +22,9 @@ def features(X: np.ndarray) -> np.ndarray:
         if X.dtype.kind not in "fiub":
             raise ValueError(f"X has elements of type {X.dtype}; pass bytes or real numbers")
         X = X if X.dtype in (np.float32, np.float64) else X.astype(np.float64)
-        bad = ~np.isfinite(X).all(axis=1)
+        with np.errstate(over="ignore", invalid="ignore"):
+            sound = np.isfinite(X.sum())  # of numbers it is; an overflow is looked at row by row
+        bad = np.zeros(1, bool) if sound else ~np.isfinite(X).all(axis=1)
         if bad.any():
             raise ValueError(
                 f"X holds NaN or infinity in {bad.sum()} rows, the first is row {bad.argmax()}; drop or fill them"

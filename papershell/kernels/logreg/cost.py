@@ -94,7 +94,7 @@ def by_rows(N: int, P: int) -> bool:
 def by_newton(N: int, width: int) -> bool:
     """Return whether the preconditioner holds all coordinates and rows."""
     sizes = Settings()
-    return width <= sizes.leading and min(sizes.candidate_rows, 2 * drawn_rows(width + 1)) >= N
+    return width <= sizes.leading and 2 * drawn_rows(width + 1) >= N
 
 
 def drawn_rows(Q: int) -> int:

@@ -35,13 +35,13 @@ class Rate:
 
 RATES = {
     "numpy": Rate(2.2e-9, 1 / 28e9, 160e-9),
-    "numba": Rate(1.2e-9, 1 / 43e9, 11e-9),
-    "torch": Rate(0.35e-9, 1 / 58e9, 13e-9),  # bytes, in three slices
+    "numba": Rate(1.6e-9, 1 / 43e9, 11e-9),  # 1.2e-9 in float32; the last passes are float64
+    "torch": Rate(0.35e-9, 1 / 75e9, 13e-9),  # bytes; 1 / 58e9 in three slices, most passes take two
 }
 LOADING_S = {"numba": 0.4, "torch": 1.4}  # of the library and its kernels, the first time in a process
 PREPARING_S = 1 / 40e9  # of a multiplication for eigenvectors and preconditioners
 SMALL_PASS_S = 1e-3  # beside a pass's work, for each problem
-PASSES, REFRESHES, NEWTON_PASSES = 20, 3, 6  # of an average fit at gap=1e-4; of one by Newton's method
+PASSES, REFRESHES, NEWTON_PASSES = 30, 4, 6  # of an average fit at gap=1e-4; of one by Newton's method
 LARGEST_GRAM_PRODUCTS = 4e11  # N N P up to which the rows take the place of more features
 LARGE_ON_DEVICE = 100_000_000  # multiplications a pass from which a GPU repays the copy of X
 

@@ -26,7 +26,7 @@ SMALL_SUM = 1e-12  # of a fold's weight: the sum of a class's residuals is then 
 
 
 def balance(
-    moments: Callable[[np.ndarray], tuple[float, np.ndarray, np.ndarray]], K: int, total: float
+    moments: Callable[[np.ndarray], tuple[float, np.ndarray, np.ndarray]], K: int, enough: float
 ) -> np.ndarray:
     """Return the shift (K,) of the intercepts after which they have no gradient.
 
@@ -34,12 +34,12 @@ def balance(
     ----------
     moments : takes a shift to the summed loss, the residuals' sums (K,) and their derivatives (K, K) by the shift.
     K : columns.
-    total : the fold's weight.
+    enough : a sum of residuals that needs no further step.
     """
     shift = np.zeros(K)
     loss, sums, curvature = moments(shift)
     for _ in range(NEWTON_STEPS):
-        if not np.abs(sums).max() > SMALL_SUM * total:
+        if not np.abs(sums).max() > enough:
             break
         if K > 1:
             curvature = curvature + np.trace(curvature) / K**2  # the softmax does not see a common shift
@@ -51,6 +51,23 @@ def balance(
             break
         shift, (loss, sums, curvature) = trial, found
     return shift
+
+
+def harmless_sum(
+    value: float, gap: float, theta: np.ndarray, ridge: np.ndarray, counts: np.ndarray, row_norms: float
+) -> float:
+    """Return the largest sum of a class's residuals that adds little to `distance` beside ``gap * value``.
+
+    Each of the three terms that a sum adds there may be a hundredth of that; the arguments are those of `distance`.
+    """
+    rounding, room = SMALL_SUM * float(counts.sum()), 0.01 * gap * value
+    if not 0.0 < room < math.inf:
+        return rounding
+    P, change = len(ridge) - 1, math.sqrt(2.0) * row_norms
+    moved = 0.1 * math.sqrt(2.0 * room * float(ridge[:P].min())) / max(change, 1e-300)
+    rest = value + float(counts.sum()) * math.log(len(counts)) + change * float(np.linalg.norm(theta[:, :P]))
+    mixed = min(moved, room / rest) * float(counts.min())
+    return max(rounding, min(mixed, room / (1.0 + float(np.abs(theta[:, P]).sum()))))
 
 
 def distance(

@@ -57,7 +57,7 @@ class Settings:
     largest_gram: int = 4096
     drawn_rows: int = 4096
     drawn_for_class: int = 2048
-    drawn_products: int = 20_000_000
+    drawn_products: int = 8_000_000
     pass_overhead: float = 2e7
     float64_elements: int = 1_000_000
 

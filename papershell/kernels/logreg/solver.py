@@ -18,7 +18,7 @@ from typing import Protocol
 
 import numpy as np
 
-from papershell.kernels.logreg.certificate import balance, distance
+from papershell.kernels.logreg.certificate import balance, distance, harmless_sum
 from papershell.kernels.logreg.engine import Engine, Precision
 from papershell.kernels.logreg.lbfgs import History, dot
 from papershell.kernels.logreg.line_search import exact_lengths
@@ -213,7 +213,12 @@ class Minimizer:
         it.balanced = True
         if not it.problem.free_intercept(self.engine.samples) or not (it.problem.counts > 0).all():
             return
-        shift = balance(lambda s: self.rows.moments(it.number, s), it.problem.columns, it.problem.total)
+        problem = it.problem
+        enough = harmless_sum(
+            it.value, problem.gap, self.engine.to_host(it.theta), problem.ridge, problem.counts,
+            self.largest_row * problem.total,
+        )  # fmt: skip
+        shift = balance(lambda s: self.rows.moments(it.number, s), problem.columns, enough)
         if shift.any():
             self.rows.shift(it.number, shift)
             theta = it.theta + 0.0

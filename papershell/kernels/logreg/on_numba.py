@@ -22,9 +22,7 @@ SMALLEST_EXPONENT = -708.0  # exp of less would be subnormal
 ROOT_HALF_BITS = 0x3FE6A09E667F3BCD  # of sqrt(1/2) as a float64
 U = np.uint64
 TILE = 8192  # logits
-WIDEST_EXACT = (
-    64  # features of float64 whose products with a column or two take less time than their rounding
-)
+WIDEST_EXACT = 64  # features of float64 whose products with a column take less time than their rounding
 
 # Contraction to FMA is allowed, reassociation is not: a rate's sums must not depend on its companions.
 _jit = numba.njit(cache=True, fastmath={"contract"}, error_model="numpy", nogil=True)
@@ -282,9 +280,7 @@ class Engine(engine.Engine):
     and Numba need no threads of their own: two pools on the same cores wait for each other.
     """
 
-    most_products = (
-        1 << 35
-    )  # in float32: each step of Newton's method on the intercepts then gains seven digits
+    most_products = 1 << 35  # in float32: each step of Newton's method on the intercepts gains seven digits
 
     def __init__(self, samples: Samples):
         super().__init__(samples, np)

@@ -52,8 +52,8 @@ def series(problem: Problem, tried: Iterator[Callable[[], Coefficients]]) -> Poi
     points: Points = []
     for call in tried:
         found = peers.timed_answer(call, problem, L2)
-        gap = found.objective / optimum - 1
-        if (points and gap >= points[-1][1]) or gap < solves.OPTIMUM_GAP:
+        gap = max(found.objective / optimum - 1, solves.OPTIMUM_GAP)  # the optimum is known no better
+        if points and gap >= points[-1][1]:
             break
         points.append((found.seconds, gap))
         if found.seconds > MOST_S:

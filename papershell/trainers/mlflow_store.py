@@ -28,6 +28,7 @@ from papershell.trainers.recording import MODEL_FOLDER, ModelVersion, TrackingEr
 STORE_FOLDER = Path(".papershell")
 PROCESS_TAG = "papershell.process"
 FAILURE_TAG = "papershell.failure"
+ATTEMPTS = 3  # to end a run's record: an interrupt may have hit a write that still holds the store
 SIGNS = "running"  # the folder, beside the SQLite file, of the life signs of the processes that record
 
 
@@ -55,10 +56,13 @@ def new_run(experiment: str, name: str) -> Iterator[MlflowRecorder]:
         try:
             yield MlflowRecorder(store, run)
         except BaseException as error:
-            with suppress(TrackingError):  # why the block failed matters more
-                stopped = isinstance(error, KeyboardInterrupt)
+            status = "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
+            for _ in range(ATTEMPTS):
+                with suppress(TrackingError):  # why the block failed matters more
+                    store.set_terminated(run.info.run_id, status)
+                    break
+            with suppress(TrackingError):
                 store.set_tag(run.info.run_id, FAILURE_TAG, str(error) or type(error).__name__)
-                store.set_terminated(run.info.run_id, "KILLED" if stopped else "FAILED")
             raise
         store.set_terminated(run.info.run_id)
 

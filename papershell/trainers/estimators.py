@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any
 
@@ -44,18 +43,6 @@ _SHARED_CONSTRAINTS: dict[str, Any] = {
     "multi_class": [StrOptions({"multinomial", "ovr"})],
     "backend": [str],
 }
-
-
-def centered(solution: PathSolution) -> PathSolution:
-    """Return a softmax solution whose coefficients and intercepts sum to zero over the classes.
-
-    Any vector may be added to all classes without a change of the probabilities; among those answers the one that sums
-    to zero has the smallest penalty. Source: Zhu and Hastie, "Classification of gene microarrays by penalized logistic
-    regression", Biostatistics 5 (2004), section 2.
-    """
-    coef = solution.coef - solution.coef.mean(axis=-2, keepdims=True)
-    intercept = solution.intercept - solution.intercept.mean(axis=-1, keepdims=True)
-    return replace(solution, coef=coef, intercept=intercept)
 
 
 class _BatchedFit(linear_model.LogisticRegression):
@@ -126,7 +113,7 @@ class _BatchedFit(linear_model.LogisticRegression):
                 ConvergenceWarning,
                 stacklevel=3,
             )
-        return centered(solution) if self._loss() == "multinomial" else solution
+        return solution
 
     def _loss(self) -> str:
         return "ovr" if len(self.classes_) == 2 else self.multi_class

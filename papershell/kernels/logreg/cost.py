@@ -15,6 +15,7 @@ import numpy as np
 
 from papershell.kernels import backends
 from papershell.kernels.logreg.preconditioner import Settings
+from papershell.kernels.logreg.problem import by_rows
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,6 @@ LOADING_S = {"numba": 0.4, "torch": 1.4}  # of the library and its kernels, the 
 PREPARING_S = 1 / 40e9  # of a multiplication for eigenvectors and preconditioners
 SMALL_PASS_S = 1e-3  # beside a pass's work, for each problem
 PASSES, REFRESHES, NEWTON_PASSES = 30, 4, 6  # of an average fit at gap=1e-4; of one by Newton's method
-LARGEST_GRAM_PRODUCTS = 4e11  # N N P up to which the rows take the place of more features
 LARGE_ON_DEVICE = 100_000_000  # multiplications a pass from which a GPU repays the copy of X
 
 
@@ -84,11 +84,6 @@ def preparing_s(N: int, P: int, columns: int, problems: int) -> float:
     else:
         refresh = columns * (min(N, 2 * sizes.drawn_for_class) * Q**2 + 0.5 * Q**3)
     return (basis + problems * (NEWTON_PASSES if newton else REFRESHES) * refresh) * PREPARING_S
-
-
-def by_rows(N: int, P: int) -> bool:
-    """Return whether combinations of the rows take the place of the features."""
-    return P > N and N * N * P <= LARGEST_GRAM_PRODUCTS
 
 
 def by_newton(N: int, width: int) -> bool:

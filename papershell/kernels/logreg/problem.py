@@ -11,6 +11,7 @@ import numpy as np
 STATISTICS_ROWS = 2_000  # that decide whether features are badly scaled
 ABSENT = 1e-12  # share at which a class that a fold lacks begins; its optimum is zero
 LARGEST_OFFSET, LARGEST_RATIO = 1e3, 1e4  # of a mean to its deviation, and of two deviations
+LARGEST_GRAM_PRODUCTS = 4e11  # N N P up to which the rows take the place of more features
 
 
 @dataclass(frozen=True)
@@ -217,12 +218,17 @@ class RowSpace(Identity):
         return np.column_stack([c, edge + (W @ self.mean)[:, None]]) if self.fit_intercept else c
 
 
+def by_rows(N: int, P: int) -> bool:
+    """Return whether combinations of the rows may take the place of the features."""
+    return P > N and N * N * P <= LARGEST_GRAM_PRODUCTS
+
+
 def coordinates(samples: Samples, rates: np.ndarray, penalize_intercept: bool) -> Identity:
     """Return the coordinates in which the problems are to be solved."""
     N, P = samples.X.shape
     if penalize_intercept and samples.fit_intercept:
         return Identity(P)  # a penalized intercept is tied to the origin of the features
-    if P > N and N * N * P <= 4e11 and (rates > 0).all() and samples.X.any():
+    if by_rows(N, P) and (rates > 0).all() and samples.X.any():
         return RowSpace(samples)
     if samples.X.dtype == np.uint8:
         return Identity(P)

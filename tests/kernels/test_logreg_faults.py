@@ -249,7 +249,7 @@ BAD = {
     "an empty fold": ({"folds": np.eye(2)[:, [0] * 200]}, "fold 1 has no sample"),
     "a negative fold": ({"folds": -np.ones((1, 200))}, "fold 0 has no sample, or weights that"),
     "a fold whose rows weigh nothing": (
-        {"folds": np.stack([Y == 0, Y > 0]), "sample_weight": (Y > 0).astype(float)}, "fold 0 has no training",
+        {"folds": np.stack([Y == 0, Y > 0]), "sample_weight": (Y > 0).astype(float)}, "fold 0 has no sample",
     ),
     "an unknown loss": ({"loss": "hinge"}, "unknown loss 'hinge'; choose one of multinomial, ovr"),
     "a scale that is NaN": ({"scale": np.nan}, "scale is nan; it must be a finite number"),

@@ -16,6 +16,7 @@ from papershell.kernels.logreg.distributed import is_alone, solve_on_ranks
 from papershell.kernels.logreg.newton import is_small
 from papershell.kernels.logreg.preconditioner import Preconditioners
 from papershell.kernels.logreg.problem import Identity, Problem, Samples, coordinates
+from papershell.kernels.logreg.solution import PathSolution
 from papershell.kernels.logreg.solver import Minimizer, Result, Status
 from papershell.kernels.threads import one_blas_thread
 
@@ -36,32 +37,6 @@ class Settings:
     solver: solver.Settings = field(default_factory=solver.Settings)
     preconditioner: preconditioner.Settings = field(default_factory=preconditioner.Settings)
     logits_bytes: int = 2 << 30
-
-
-@dataclass(frozen=True)
-class PathSolution:
-    """The fitted path; every field has leading axis R (F, R where folds were given).
-
-    Attributes
-    ----------
-    coef : (R, K, P) float64, of scaled features.
-    intercept : (R, K) float64; zeros without an intercept.
-    loss : (R,) the objective, a sum over the samples plus the penalty, evaluated in float64.
-    grad_norm : (R,) max |gradient| of the mean objective, evaluated in float64.
-    n_iter : (R,) accepted steps.
-    status : (R,) array of `Status`, whose ``message`` is a sentence.
-    gap : (R,) certified upper bound of (loss - optimum) / loss in float64; infinite if it cannot be proven.
-    backend : the name of the back end that ran.
-    """
-
-    coef: np.ndarray
-    intercept: np.ndarray
-    loss: np.ndarray
-    grad_norm: np.ndarray
-    n_iter: np.ndarray
-    status: np.ndarray
-    backend: str
-    gap: np.ndarray | None = None  # only a start for `warm_start` has none
 
 
 def fit_path(
@@ -284,6 +259,8 @@ class Layout:
             status=status.reshape(shape),
             backend=name,
             gap=np.array(fields[5]).reshape(shape),
+            scale=self.raw.scale,
+            objective=self.loss,
         )
 
     def join(self, results: list[Result], number: int) -> tuple:

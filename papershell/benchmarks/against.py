@@ -284,14 +284,16 @@ def _measure(servers: Mapping[str, Server], case: _Case, key: str, wish: Wish) -
             case.ended = Verdict(key, "undecided", call_s=case.call_s, said=said)
         else:
             with suppress(CaseEnded):
-                case.readings.append(_take_turns(servers, calls, wish))
-    for name, server in servers.items():
-        ending = server.finish()
-        if ending.outcome != "passed" and not (case.ended and case.ended.state == "failed"):
-            case.ended = Verdict(key, ending.outcome, said=f"{name}: {ending.said}")
+                case.readings.append(_take_turns(servers, calls, wish, case.readings))
+    endings = {name: server.finish() for name, server in servers.items()}
+    for state in ("failed", "skipped"):
+        for name, ending in endings.items():
+            if ending.outcome == state:
+                case.ended = Verdict(key, state, said=f"{name}: {ending.said}")
+                return
 
 
-def _take_turns(servers: Mapping[str, Server], calls: int, wish: Wish) -> Reading:
+def _take_turns(servers: Mapping[str, Server], calls: int, wish: Wish, before: Sequence[Reading]) -> Reading:
     """Take blocks until they decide, or until the budget is spent."""
     draw, order, blocks, reading = random.Random(), list(servers), list[Block](), UNREAD
     end = time.perf_counter() + wish.budget_s
@@ -304,7 +306,7 @@ def _take_turns(servers: Mapping[str, Server], calls: int, wish: Wish) -> Readin
             for name in order * TURNS:
                 seconds[name] += servers[name].turn(calls)
             blocks.append((math.log(seconds[OLD]), math.log(seconds[NEW]), math.log(seconds[CONTROL])))
-        reading = decide.read(blocks, wish.least)
+        reading = decide.read(blocks, wish.least, before)
         if reading.state != "undecided":
             break
     return reading

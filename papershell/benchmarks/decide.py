@@ -7,7 +7,7 @@ medians have intervals that assume nothing about the distribution (`papershell.b
 The blocks are looked at after `LOOKS` of them, at no other time, and each look may err with an equal share of `ALPHA`
 (Bonferroni): looking often does not find what is not there.
 
-    floor        the larger of a third of the slowdown to find, and the farther end of the control's interval
+    floor        the largest of a third of the slowdown to find, this control, and those of earlier sets of processes
     resolution   the smallest slowdown that the blocks can show: floor and half the interval of the change
     slower       the interval of the change lies above the floor; faster: below it, on the other side
     same         it lies below the slowdown to find, and the resolution too
@@ -40,6 +40,7 @@ class Reading:
     change, low, high : of the time, as a share, and its interval: 0.1 is ten percent slower.
     resolution : the smallest slowdown that they could show, infinite if there are too few.
     blocks : their number.
+    control : by how much the second old process was slower than the first, as a logarithm.
     is_coarse : whether the slowdown to find is below the resolution.
     """
 
@@ -49,24 +50,26 @@ class Reading:
     high: float
     resolution: float
     blocks: int
+    control: float = 0.0
     is_coarse: bool = False
 
 
-UNREAD = Reading("undecided", 0.0, -1.0, math.inf, math.inf, 0, True)
+UNREAD = Reading("undecided", 0.0, -1.0, math.inf, math.inf, 0, is_coarse=True)
 
 
-def read(blocks: Sequence[Block], least: float) -> Reading:
+def read(blocks: Sequence[Block], least: float, before: Iterable[Reading] = ()) -> Reading:
     """Return what ``blocks`` tell; their number is one of `LOOKS`.
 
     Parameters
     ----------
     blocks : logarithms of seconds: old, new, control.
     least : the slowdown to find, as a share.
+    before : of earlier sets of processes.
     """
     change, low, high = interval(new - (old + control) / 2 for old, new, control in blocks)
-    _, *control_ends = interval(control - old for old, _, control in blocks)
+    control, *_ = interval(control - old for old, _, control in blocks)
     wanted = math.log1p(least)
-    floor = max(FLOOR_SHARE * wanted, *map(abs, control_ends))
+    floor = max(FLOOR_SHARE * wanted, abs(control), *(abs(reading.control) for reading in before))
     resolution = floor + (high - low) / 2
     state = "undecided"
     if low > floor:
@@ -76,7 +79,7 @@ def read(blocks: Sequence[Block], least: float) -> Reading:
     elif high < wanted and resolution <= wanted:
         state = "same"
     change, low, high, sees = (math.expm1(value) for value in (change, low, high, resolution))
-    return Reading(state, change, low, high, sees, len(blocks), is_coarse=resolution > wanted)
+    return Reading(state, change, low, high, sees, len(blocks), control, resolution > wanted)
 
 
 def interval(values: Iterable[float]) -> tuple[float, float, float]:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -206,6 +209,28 @@ def test_our_own_suites_name_a_commit_that_is_too_old(tmp_path: Path) -> None:
         done.stderr == "error: old commit: its papershell cannot compare commits yet; name a later commit\n"
     )
     assert git(tmp_path, "worktree", "list").count("\n") == 0
+
+
+def test_a_terminated_comparison_leaves_nothing_behind(repository: Path) -> None:
+    commit(repository, suites__test_long=LONG.replace("0.5", "60"))
+    before = set(Path(tempfile.gettempdir()).glob("papershell-bench-*"))
+    command = [
+        "-m",
+        "papershell.orchestration.cli",
+        "bench",
+        "check",
+        "suites/test_long.py",
+        "--against",
+        "HEAD",
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(runner.FOLDER.parents[1])}
+    process = subprocess.Popen([sys.executable, *command], cwd=repository, env=environment)
+    while git(repository, "worktree", "list").count("\n") == 0 and process.poll() is None:
+        time.sleep(0.05)
+    process.terminate()
+    assert process.wait() == 128 + signal.SIGTERM
+    assert git(repository, "worktree", "list").count("\n") == 0
+    assert set(Path(tempfile.gettempdir()).glob("papershell-bench-*")) <= before
 
 
 @pytest.mark.slow

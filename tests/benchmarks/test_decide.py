@@ -28,12 +28,12 @@ def blocks_of(rng: np.random.Generator, slower: float, within: float) -> Iterato
         yield old, new, control
 
 
-def one_set(rng: np.random.Generator, slower: float, within: float) -> Reading:
+def one_set(rng: np.random.Generator, slower: float, within: float, before: list[Reading]) -> Reading:
     """Return the reading of a set of processes, looked at as often as the comparison looks."""
     source, blocks, reading = blocks_of(rng, slower, within), list[Block](), decide.UNREAD
     for look in LOOKS:
         blocks += [next(source) for _ in range(look - len(blocks))]
-        reading = read(blocks, LEAST)
+        reading = read(blocks, LEAST, before)
         if reading.state != "undecided":
             break
     return reading
@@ -43,7 +43,7 @@ def verdict(rng: np.random.Generator, slower: float, within: float) -> Reading:
     """Return the verdict of as many sets as it needs."""
     readings: list[Reading] = []
     while not settled(readings):
-        readings.append(one_set(rng, slower, within))
+        readings.append(one_set(rng, slower, within, readings))
     return verdict_of(readings)
 
 
@@ -101,6 +101,13 @@ def test_the_control_says_what_can_be_seen(slower: float, control: float, state:
     found = read(constant(slower, control), LEAST)
     assert (found.state, found.blocks) == (state, LOOKS[0])
     assert found.change == pytest.approx(slower) and found.resolution == pytest.approx(sees, abs=1e-5)
+
+
+def test_the_controls_of_earlier_processes_count_too() -> None:
+    before = [read(constant(0.0, -0.06), LEAST), read(constant(0.0, 0.01), LEAST)]
+    assert read(constant(0.05), LEAST).state == "slower"
+    found = read(constant(0.05), LEAST, before)
+    assert found.state == "undecided" and found.resolution == pytest.approx(1 / 0.94 - 1)
 
 
 def test_the_interval_widens_what_can_be_seen() -> None:

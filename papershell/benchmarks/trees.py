@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -69,11 +69,12 @@ def checkout(repository: Path, commit: str) -> Iterator[Path]:
     """Check a commit out into a temporary folder, and remove it afterwards, also after an error."""
     with tempfile.TemporaryDirectory(prefix="papershell-bench-", ignore_cleanup_errors=True) as folder:
         tree = Path(folder).resolve() / "tree"
-        _git(repository, "worktree", "add", "--quiet", "--detach", str(tree), commit)
         try:
+            _git(repository, "worktree", "add", "--quiet", "--detach", str(tree), commit)
             yield tree
         finally:
-            _git(repository, "worktree", "remove", "--force", "--force", str(tree))
+            with suppress(TreeError):  # it was not added
+                _git(repository, "worktree", "remove", "--force", "--force", str(tree))
 
 
 def search_path(repository: Path, tree: Path) -> str:

@@ -4,6 +4,15 @@
 ``azureml.core.Workspace`` on it. POSIX only: runs are process groups.
 """
 
-from papershell.orchestration.loopback.launch import IDENTITY_FILE, clean, connect, find, serve, start, stop
+from papershell.orchestration.loopback.launch import (
+    IDENTITY_FILE,
+    clean,
+    connect,
+    find,
+    page_link,
+    serve,
+    start,
+    stop,
+)
 
-__all__ = ["IDENTITY_FILE", "clean", "connect", "find", "serve", "start", "stop"]
+__all__ = ["IDENTITY_FILE", "clean", "connect", "find", "page_link", "serve", "start", "stop"]

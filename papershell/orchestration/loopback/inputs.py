@@ -57,7 +57,7 @@ def prepare(configuration: Document, store: Store, blobs: Path, folder: Path) ->
         if wanted.get("mechanism") not in ("mount", "download"):
             raise InputError(f"input {name!r} is neither mounted nor downloaded; use as_mount or as_download")
         dataset = ((wanted.get("dataLocation") or {}).get("dataset") or {}).get("id")
-        for address in _addresses(store, dataset, name):
+        for address in addresses(store, dataset, name):
             _lay(address, blobs, target, copy=wanted.get("mechanism") != "mount")
         prepared.append(
             Input(f"DatasetConsumptionConfig:{name}", wanted.get("environmentVariableName") or name, target)
@@ -86,7 +86,7 @@ def saved_dataset(store: Store, saved: str) -> Document:
     )
 
 
-def _addresses(store: Store, dataset: str | None, name: str) -> list[str]:
+def addresses(store: Store, dataset: str | None, name: str) -> list[str]:
     """Return the addresses that a dataset's dataflow lists."""
     try:
         dataflow = saved_dataset(store, dataset or "")["dataflow"]

@@ -275,6 +275,11 @@ def test_a_runs_page_shows_what_azureml_core_says(page, shown):
     assert page.js("return document.title") == f"{run.id} \N{EN DASH} papershell workspace"
 
 
+def test_the_address_that_mlflow_prints_leads_to_the_run(page, shown):
+    page.load(f"{page.js('return location.origin')}/mlflow/v2.0{SCOPE}/#/experiments/7/runs/{shown[0].id}")
+    wait(lambda: texts(page, "h1") == [shown[0].id])
+
+
 def test_the_list_and_the_comparison(page, shown, workspace):
     from azureml.core import Experiment
 

@@ -69,6 +69,10 @@ class Settings:
     stall: int = 3
 
 
+Report = Callable[[int, list[int], float, Callable[[], dict[int, np.ndarray]]], object]
+"""Called with the passes so far, the numbers of the problems left, their largest gradient, a call for all points."""
+
+
 class Rows(Protocol):
     """What sums over the rows of the data, wherever they lie; every `Engine` does."""
 
@@ -166,9 +170,9 @@ class Minimizer:
 
     def minimize(
         self, problems: dict[int, Problem], starts: dict[int, np.ndarray],
-        callback: Callable[[int, list[int], float], object] | None = None,
+        report: Report | None = None,
     ) -> dict[int, Result]:  # fmt: skip
-        """Minimize ``problems`` from ``starts`` (K, P + 1); ``callback(passes, numbers left, largest gradient)``."""
+        """Minimize ``problems`` from ``starts`` (K, P + 1)."""
         all_of_them = [self.begin(number, problem, starts[number]) for number, problem in problems.items()]
         active, passes = all_of_them, 1
         self.evaluate(active, 0)
@@ -176,12 +180,17 @@ class Minimizer:
             active = self.retire(active)
             if not active:
                 return {it.number: it.result for it in all_of_them if it.result is not None}
-            if callback is not None:
-                callback(passes, [it.number for it in active], max(self.largest(it) for it in active))
+            if report is not None:
+                largest = max(self.largest(it) for it in active)
+                report(passes, [it.number for it in active], largest, lambda: self.points(all_of_them))
             self.refresh([it for it in active if it.passes >= it.refresh_at])
             for precision in sorted({it.precision for it in active}):
                 self.step([it for it in active if it.precision == precision], precision)
             passes += 1
+
+    def points(self, its: list[Iteration]) -> dict[int, np.ndarray]:
+        """Return theta (K, P + 1) of each problem on the host."""
+        return {it.number: self.engine.to_host(it.theta) for it in its}
 
     def begin(self, number: int, problem: Problem, theta: np.ndarray) -> Iteration:
         """Return the problem before its first pass."""

@@ -1,4 +1,4 @@
-"""Control scripts as users write them for Azure, one for each part of the SDK, run unchanged: ``make control-scripts``."""
+"""Control scripts as users write them for Azure, one for each part of the SDK, unchanged: ``make control-scripts``."""
 
 from __future__ import annotations
 

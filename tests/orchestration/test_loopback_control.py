@@ -59,8 +59,8 @@ def test_every_way_to_a_workspace_and_a_sign_in_leads_here_also_in_children(root
         mine = {"subscription_id": "mine", "resource_group": "mine"}
         found = [
             Workspace.from_config(), Workspace.from_config("there-is-none.json", auth=principal),
-            Workspace.get("mine", **mine), Workspace("mine", "mine", "mine", auth=InteractiveLoginAuthentication(force=True)),
-            Workspace.create("mine", location="eastus", exist_ok=True, **mine), *Workspace.list("mine").popitem()[1],
+            Workspace.get("mine", **mine), Workspace("a", "b", "c", auth=InteractiveLoginAuthentication(force=True)),
+            Workspace.create("mine", location="eastus", **mine), *Workspace.list("mine").popitem()[1],
         ]
         print({(w.name, w.location, w.get_default_datastore().name) for w in found})
         if sys.argv[1:] == []:
@@ -151,7 +151,12 @@ def outputs(path: Path) -> list:
 def test_a_notebook_keeps_its_outputs_also_after_an_error(root, tmp_path):
     path = tmp_path / "control.ipynb"
     write_notebook(
-        path, "from azureml.core import Workspace", "print(Workspace.from_config().name)", "6 * 7", "1 / 0", "8"
+        path,
+        "from azureml.core import Workspace",
+        "print(Workspace.from_config().name)",
+        "6 * 7",
+        "1 / 0",
+        "8",
     )
     done = started(root, path)
     assert (done.returncode, done.stdout) == (1, "loopback\n") and "ZeroDivisionError" in done.stderr

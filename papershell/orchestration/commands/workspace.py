@@ -67,7 +67,9 @@ def serve(
 def run(
     words: Annotated[
         list[str],
-        typer.Argument(metavar="SCRIPT.py|NOTEBOOK.ipynb|-m MODULE [FLAGS]...", help="Flags go to the script."),
+        typer.Argument(
+            metavar="SCRIPT.py|NOTEBOOK.ipynb|-m MODULE [FLAGS]...", help="Flags go to the script."
+        ),
     ],
     root: Root = None,
 ) -> None:

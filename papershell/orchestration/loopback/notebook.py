@@ -1,7 +1,7 @@
 """``python -m papershell.orchestration.loopback.notebook FILE.ipynb``: execute its cells, and keep their outputs in it.
 
-As ``jupyter nbconvert --execute --inplace`` does; but the outputs are kept after an error or Ctrl-C too, and the kernel is
-this Python whatever kernel the notebook names.
+As ``jupyter nbconvert --execute --inplace`` does; but the outputs are kept after an error or Ctrl-C too, and the
+kernel is this Python whatever kernel the notebook names.
 """
 
 from __future__ import annotations
@@ -50,7 +50,14 @@ def _read(path: Path) -> Any:
 
     try:
         return nbformat.read(path, as_version=4)
-    except (ValueError, AttributeError, KeyError, TypeError, RecursionError, nbformat.ValidationError) as error:
+    except (
+        ValueError,
+        AttributeError,
+        KeyError,
+        TypeError,
+        RecursionError,
+        nbformat.ValidationError,
+    ) as error:
         raise ValueError(f"{path} is no notebook: {error}") from error
 
 

@@ -4,8 +4,8 @@ Its native part asks DNS for the blob host and takes no proxy, unlike the rest o
 is to carry out gets the files' own places, in the one method that every one of them passes; and a folder is uploaded
 by the datastore's own client. What the client sends and registers is unchanged.
 
-The files ``sitecustomize.py`` of runs and control scripts load this one by its place: a run's own copy of papershell may
-lack it. So it imports the standard library only.
+The files ``sitecustomize.py`` of runs and control scripts load this one by its place, for a run's own copy of
+papershell may lack it. So it imports the standard library only.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class _Finder:
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
         if name != self._name:
             return None
-        sys.meta_path.remove(self)  # type: ignore[arg-type]
+        sys.meta_path.remove(self)
         spec = importlib.util.find_spec(name)
         if spec is None or spec.loader is None:
             return spec
@@ -89,7 +89,9 @@ def _refuse_to_mount(module: Any) -> None:
     def mount_elsewhere(self: Any, *arguments: Any, **named: Any) -> Any:
         text = self._to_yaml_string()
         if local_dataflow(text, _folders) != text:
-            raise RuntimeError("a data set of a loopback workspace cannot be mounted by mount(); use download()")
+            raise RuntimeError(
+                "a data set of a loopback workspace cannot be mounted by mount(); use download()"
+            )
         return mount(self, *arguments, **named)
 
     module.EnginelessDataflow.mount = mount_elsewhere
@@ -138,7 +140,7 @@ def local_dataflow(text: str, folders: Mapping[str, str]) -> str:
         return text
     base = os.path.commonpath([_fixed_folder(place) for place in places if place])
     flow["paths"] = [
-        {kind: f"file://{place}" for kind in path} for path, place in zip(paths, places, strict=True)
+        dict.fromkeys(path, f"file://{place}") for path, place in zip(paths, places, strict=True)
     ]
     for expression in _expressions(flow):
         source = json.loads(expression["function_source"])
@@ -166,7 +168,9 @@ def _fixed_folder(place: str) -> str:
 
 def _expressions(flow: Any) -> Any:
     for step in flow.get("transformations") or []:
-        for expression in (step.get("add_columns") or {}).get("expressions", []) if isinstance(step, dict) else []:
+        for expression in (
+            (step.get("add_columns") or {}).get("expressions", []) if isinstance(step, dict) else []
+        ):
             if "GetPortablePath" in (expression.get("function_source") or ""):
                 yield expression
 

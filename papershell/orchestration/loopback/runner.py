@@ -209,7 +209,7 @@ def _data_variables(configuration: Document, data: Sequence[Input]) -> dict[str,
     """Return the variables that say where the inputs lie, and those that `Run.input_datasets` reads."""
     datasets = (configuration.get("data") or {}).items()
     modes = (f"{w.get('environmentVariableName') or name}:{w.get('mechanism')}" for name, w in datasets)
-    return {item.variable: str(item.folder) for item in data} | {
+    return {item.variable: item.value for item in data} | {
         "AZUREML_DATASET_ENVIRONMENT_VARS": ",".join(modes)
     }
 

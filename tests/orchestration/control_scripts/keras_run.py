@@ -1,10 +1,12 @@
-"""A Keras run: metrics of each epoch by a callback, a list and an image, the model's folder registered and downloaded."""
+"""A Keras run: metrics of each epoch by a callback, an image, the model's folder registered and downloaded."""
 
 from azureml.core import Environment, Experiment, Model, ScriptRunConfig, Workspace
 from cluster import find_or_create
 
 ws = Workspace.from_config()
-src = ScriptRunConfig("jobs", "keras_epochs.py", compute_target=find_or_create(ws), environment=Environment("keras-env"))
+src = ScriptRunConfig(
+    "jobs", "keras_epochs.py", compute_target=find_or_create(ws), environment=Environment("keras-env")
+)
 run = Experiment(ws, "keras-digits").submit(src)
 run.wait_for_completion()
 metrics = run.get_metrics()

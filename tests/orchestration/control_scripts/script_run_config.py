@@ -15,7 +15,7 @@ print(run.get_portal_url())
 run.wait_for_completion(show_output=True)
 assert run.get_status() == "Completed" and run.get_metrics() == {"arguments": 3}
 details = run.get_details()
-assert details["runDefinition"]["arguments"] == ["--first", "1", "two"]
+assert [str(word) for word in details["runDefinition"]["arguments"]] == ["--first", "1", "two"]
 assert any(name.endswith("std_log.txt") for name in details["logFiles"])
 again = Run.get(ws, run.id)
 assert again.get_tags()["kind"] == "example"

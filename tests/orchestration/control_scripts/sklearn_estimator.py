@@ -9,9 +9,7 @@ ws = Workspace.get(name="my-workspace", subscription_id="my-subscription", resou
 store = ws.get_default_datastore()
 store.upload(write(), target_path="digits", overwrite=True, show_progress=False)
 dataset = Dataset.File.from_files(path=[(store, "digits/")])
-dataset = dataset.register(
-    workspace=ws, name="digits-dataset", description="digits", create_new_version=True
-)
+dataset = dataset.register(workspace=ws, name="digits-dataset", description="digits", create_new_version=True)
 exp = Experiment(ws, "sklearn-estimator")
 for rate in (0.5, 0.8):
     est = SKLearn(

@@ -4,8 +4,8 @@ Each workspace that the process opens is the served one. Packages of the SDK tha
 stand-ins in the folder beside this file.
 """
 
-import importlib.util
 import os
+import runpy
 import sys
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
@@ -22,12 +22,8 @@ if _HERE in sys.path:
     sys.path.remove(_HERE)
 # A process of a run has a run of its own, and the workspace of its token.
 if _ROOT and "AZUREML_RUN_ID" not in os.environ:
-    _spec = importlib.util.spec_from_file_location(
-        "_papershell_process_hooks", os.path.join(os.path.dirname(_HERE), "process_hooks.py")
-    )
-    _hooks = importlib.util.module_from_spec(_spec)
-    _spec.loader.exec_module(_hooks)
-    _hooks.after_import("azureml.core.workspace", _take_workspaces)
+    _hooks = runpy.run_path(os.path.join(os.path.dirname(_HERE), "process_hooks.py"))
+    _hooks["after_import"]("azureml.core.workspace", _take_workspaces)
     sys.path.append(os.path.join(_HERE, "packages"))  # last: what is installed comes first
 
 # This file took the place of the machine's own.

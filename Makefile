@@ -46,8 +46,8 @@ test: lint  ## lint, then every test that is not slow; with them the examples of
 test-slow: $(VENV)/.test  ## the exhaustive cases
 	$(BIN)/python -m pytest -m slow
 
-test-hostile: $(VENV)/.test  ## mutated requests, kills, memory; hours (REQUESTS=2000 KILLS=10 FITS=100 RUNS=20 for less)
-	REQUESTS='$(REQUESTS)' KILLS='$(KILLS)' FITS='$(FITS)' RUNS='$(RUNS)' FIGURE='$(FIGURE)' \
+test-hostile: $(VENV)/.test  ## mutated requests, kills, memory; an hour (REQUESTS=2000 KILLS=10 FITS=100 RUNS=20 for less)
+	FROM='$(FROM)' REQUESTS='$(REQUESTS)' KILLS='$(KILLS)' FITS='$(FITS)' RUNS='$(RUNS)' FIGURE='$(FIGURE)' \
 		$(BIN)/python -m pytest -m hostile tests/hostile
 
 test-wheel: $(VENV)/.test  ## build the distributions, install the wheel into a fresh environment, use it

@@ -93,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if debug:
             traceback.print_exc()
         print(f"error: {_sentence(error, debug)}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(getattr(error, "exit_code", 1))  # `bench check` has another meaning for 1
     finally:
         gc.freeze()  # the end of the process frees these objects anyway; a collection would only take time
 

@@ -50,8 +50,8 @@ test-slow: $(VENV)/.test  ## the exhaustive cases
 control-scripts: $(VENV)/.test  ## control scripts as written for Azure, one for each part of the SDK, on the loopback workspace
 	$(BIN)/python -m pytest -m 'slow or not slow' tests/orchestration/test_control_scripts.py
 
-test-hostile: $(VENV)/.test  ## mutated requests, kills, memory; hours (REQUESTS=2000 KILLS=10 FITS=100 RUNS=20 for less)
-	REQUESTS='$(REQUESTS)' KILLS='$(KILLS)' FITS='$(FITS)' RUNS='$(RUNS)' FIGURE='$(FIGURE)' \
+test-hostile: $(VENV)/.test  ## mutated requests, kills, memory; an hour (REQUESTS=2000 KILLS=10 FITS=100 RUNS=20 for less)
+	FROM='$(FROM)' REQUESTS='$(REQUESTS)' KILLS='$(KILLS)' FITS='$(FITS)' RUNS='$(RUNS)' FIGURE='$(FIGURE)' \
 		$(BIN)/python -m pytest -m hostile tests/hostile
 
 test-wheel: $(VENV)/.test  ## build the distributions, install the wheel into a fresh environment, use it

@@ -41,6 +41,15 @@ def wait_until(condition, timeout_s: float = 20.0) -> None:
         time.sleep(0.02)
 
 
+def test_a_service_that_does_not_answer_in_time_is_ended(tmp_path):
+    with pytest.raises(
+        OrchestrationError, match=r"did not answer within 0 seconds and was ended; .* try again"
+    ):
+        loopback.start(tmp_path / "w", timeout_s=0)
+    assert not [p for p in psutil.Process().children() if str(tmp_path / "w") in p.cmdline()]
+    assert loopback.find(tmp_path / "w") is None
+
+
 @pytest.mark.parametrize(
     ("script", "state", "says"),
     [

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 SERVICE_FILE = "service.json"
 IDENTITY_FILE = "identity.json"
-_START_TIMEOUT_S = 30.0
 _PING_TIMEOUT_S = 5.0
 _IDLE_POLL_S = 1.0
 
@@ -270,17 +269,19 @@ def clean(root: Path | str) -> int:
     return int(_ask(address, "POST", "clean")["bytes"])
 
 
-def start(root: Path | str, *, arguments: tuple[str, ...] = ()) -> Address:
+def start(root: Path | str, *, arguments: tuple[str, ...] = (), timeout_s: float = 60.0) -> Address:
     """Return the address of the service of ``root``, started in the background unless one answers.
 
     Parameters
     ----------
     arguments : flags of ``python -m papershell.orchestration.loopback`` for a service that is started now.
+    timeout_s : until it must answer; then it is ended.
 
     Raises
     ------
     OrchestrationError
-        The service does not answer in time; the message quotes its log. Or the folder is refused, as by `serve`.
+        The service does not answer in time. Or it ends: the message quotes its log. Or the folder is refused, as by
+        `serve`.
     """
     root = _own_folder(root)
     if address := find(root):
@@ -292,7 +293,7 @@ def start(root: Path | str, *, arguments: tuple[str, ...] = ()) -> Address:
             [sys.executable, "-m", "papershell.orchestration.loopback", str(root), *arguments],
             stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
-    deadline = time.monotonic() + _START_TIMEOUT_S
+    deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         if address := find(root):
             return address
@@ -300,6 +301,13 @@ def start(root: Path | str, *, arguments: tuple[str, ...] = ()) -> Address:
         if process.poll() is not None and "served by another" not in log.read_text(errors="replace"):
             break
         time.sleep(0.05)
+    if process.poll() is None:
+        process.kill()  # or it would answer when no caller expects it any more
+        process.wait()
+        raise OrchestrationError(
+            f"the loopback service of {root} did not answer within {timeout_s:g} seconds and was ended; "
+            f"the machine may be busy: try again"
+        )
     raise OrchestrationError(
         f"the loopback service of {root} did not start: {log.read_text(errors='replace')[-2000:]}"
     )

@@ -6,13 +6,26 @@
 
 from papershell.orchestration.loopback.launch import (
     IDENTITY_FILE,
+    active_runs,
     clean,
     connect,
     find,
+    in_use,
     page_link,
     serve,
     start,
     stop,
 )
 
-__all__ = ["IDENTITY_FILE", "clean", "connect", "find", "page_link", "serve", "start", "stop"]
+__all__ = [
+    "IDENTITY_FILE",
+    "active_runs",
+    "clean",
+    "connect",
+    "find",
+    "in_use",
+    "page_link",
+    "serve",
+    "start",
+    "stop",
+]

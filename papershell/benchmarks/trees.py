@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -75,6 +76,16 @@ def checkout(repository: Path, commit: str) -> Iterator[Path]:
         finally:
             with suppress(TreeError):  # it was not added
                 _git(repository, "worktree", "remove", "--force", "--force", str(tree))
+
+
+@contextmanager
+def sigterm_exits() -> Iterator[None]:
+    """Let SIGTERM end this process as an exception does, so that its checkouts are removed."""
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def search_path(repository: Path, tree: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -63,6 +64,21 @@ def commits_between(repository: Path, good: str, bad: str) -> list[str]:
 def subject_of(repository: Path, commit: str) -> str:
     """Return a commit's short id and the first line of its message."""
     return _git(repository, "log", "-1", "--format=%h %s", commit)
+
+
+def page_of(folder: Path) -> str | None:
+    """Return the address of the page of the repository that a folder lies in, by its remote ``origin``; None without.
+
+    User names, and passwords in the remote's address, stay out.
+    """
+    try:
+        remote = _git(folder, "remote", "get-url", "origin")
+    except TreeError:
+        return None
+    found = re.fullmatch(
+        r"(?:(?:https|ssh)://(?:[^@/]+@)?|git@)([\w.-]+)(?::\d+)?[/:]([\w./-]+?)(?:\.git)?/?", remote
+    )
+    return f"https://{found[1]}/{found[2]}" if found else None
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """Regularization paths of logistic regression, all rates in one batch."""
 
 from papershell.kernels.logreg.distributed import rows_over_ranks
+from papershell.kernels.logreg.iteration import Status
 from papershell.kernels.logreg.path import PathSolution, fit_path
-from papershell.kernels.logreg.solver import Status
 
 __all__ = ["PathSolution", "Status", "fit_path", "rows_over_ranks"]

@@ -12,10 +12,11 @@ from papershell.kernels import backends
 from papershell.kernels.logreg import newton, preconditioner, solver, validate
 from papershell.kernels.logreg.cost import choose_backend
 from papershell.kernels.logreg.distributed import is_alone, solve_on_ranks
+from papershell.kernels.logreg.iteration import Result, Status
 from papershell.kernels.logreg.newton import is_small
 from papershell.kernels.logreg.preconditioner import Preconditioners
 from papershell.kernels.logreg.problem import Identity, Problem, Samples, coordinates
-from papershell.kernels.logreg.solver import Minimizer, Result, Status
+from papershell.kernels.logreg.solver import Minimizer
 from papershell.kernels.threads import one_blas_thread
 
 DEFAULT_GAP, DEFAULT_TOL = 1e-4, 1e-4

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from papershell.kernels import (
         BackendError,
+        Evaluation,
         IdxError,
         PathSolution,
         Status,
@@ -31,6 +32,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BackendError",
+    "Evaluation",
     "IdxError",
     "PathSolution",
     "Status",

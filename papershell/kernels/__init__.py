@@ -5,11 +5,12 @@ Shape letters, the same everywhere: N samples, P features, K classes, R rates, F
 
 from papershell.kernels.backends import BackendError, available_backends
 from papershell.kernels.idx import IdxError, map_idx, read_idx, write_idx
-from papershell.kernels.logreg import PathSolution, Status, fit_path, rows_over_ranks
+from papershell.kernels.logreg import Evaluation, PathSolution, Status, fit_path, rows_over_ranks
 from papershell.kernels.normalize import normalize
 
 __all__ = [
     "BackendError",
+    "Evaluation",
     "IdxError",
     "PathSolution",
     "Status",

@@ -51,10 +51,12 @@ def fetch_file(name: str, sha256: str, folder: Path, mirrors: Iterable[str]) -> 
         made = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
         with alone_in(folder):  # two processes would write into one part file
+            _remove_dead(folder)
             if not _has_digest(target, sha256):
                 with tempfile.TemporaryDirectory(dir=folder, prefix=SCRATCH) as scratch:
-                    _remove_dead(folder, Path(scratch))
                     os.replace(_fetch(name, sha256, Path(scratch), part, mirrors), target)
+            elif part.exists():
+                part.unlink()
     except OSError as error:
         if made:
             with suppress(OSError):  # something may lie there by now
@@ -94,11 +96,10 @@ def _has_digest(path: Path, sha256: str) -> bool:
         return hashlib.file_digest(file, "sha256").hexdigest() == sha256
 
 
-def _remove_dead(folder: Path, own: Path) -> None:
+def _remove_dead(folder: Path) -> None:
     """Remove the folders of killed downloads; the lock excludes living ones."""
     for scratch in folder.glob(f"{SCRATCH}*"):
-        if scratch != own:
-            shutil.rmtree(scratch, ignore_errors=True)
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _reason(error: Exception) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from sklearn import linear_model
+from sklearn.base import _fit_context
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import check_scoring, make_scorer
 from sklearn.model_selection import check_cv
@@ -54,7 +55,6 @@ class _BatchedFit(linear_model.LogisticRegression):
 
     def _checked(self, X: Any, y: Any, sample_weight: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return X (N, P) as bytes or floats, labels 0..K-1 and weights (N,); set ``classes_``."""
-        self._validate_params()
         self._refuse_unsupported()
         X, y = validate_data(self, X, y, dtype=[np.float64, np.float32, np.uint8], order="C")
         check_classification_targets(y)
@@ -84,7 +84,7 @@ class _BatchedFit(linear_model.LogisticRegression):
             warnings.warn(
                 "'penalty' was deprecated in scikit-learn 1.8; leave it out, and use C=np.inf for no penalty",
                 FutureWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
         if self.penalty not in ("l2", "deprecated", None):
             raise ValueError(f"penalty={self.penalty!r} is not supported; papershell fits L2 or no penalty")
@@ -111,7 +111,7 @@ class _BatchedFit(linear_model.LogisticRegression):
                 f"lbfgs failed to converge in {len(stopped)} of {solution.status.size} fits: {stopped[0].message} "
                 f"(largest gradient {solution.grad_norm.max():.1e}, tol {self.tol:g}, gap {GAP:g})",
                 ConvergenceWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
         return solution
 
@@ -120,9 +120,13 @@ class _BatchedFit(linear_model.LogisticRegression):
 
     def _keep(self, coef: np.ndarray, intercept: np.ndarray, dtype: Any) -> None:
         """Set ``coef_`` and ``intercept_`` in the precision of X."""
+        self.coef_, self.intercept_ = self._kept(coef, intercept, dtype)
+
+    def _kept(self, coef: np.ndarray, intercept: np.ndarray, dtype: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Return the rows of two classes that scikit-learn keeps, in the precision of X."""
         kept = np.float32 if dtype == np.float32 else np.float64
         rows = slice(1 if len(self.classes_) == 2 else 0, None)
-        self.coef_, self.intercept_ = coef[rows].astype(kept), intercept[rows].astype(kept)
+        return coef[rows].astype(kept), intercept[rows].astype(kept)
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return the probability of each class, (N, K): softmax, or normalized sigmoids for one-vs-rest."""
@@ -141,16 +145,6 @@ class _BatchedFit(linear_model.LogisticRegression):
         return to_sklearn(
             coef, intercept, self.classes_, l2=self._l2(), loss=loss, n_iter=int(np.max(self.n_iter_))
         )
-
-    def set_callbacks(self, *callbacks: Any) -> Any:
-        """Warn that none will be called: all rates and folds are one batch, without an estimator between steps."""
-        if callbacks:
-            warnings.warn(
-                "papershell's estimators call no callbacks; give kernels.fit_path a callback to follow a fit",
-                UserWarning,
-                stacklevel=2,
-            )
-        return self
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -198,6 +192,7 @@ class LogisticRegression(_BatchedFit):
         self.multi_class = multi_class
         self.backend = backend
 
+    @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> LogisticRegression:
         """Fit X (N, P), bytes or floats, to the labels y (N,); return self."""
         self._warn()
@@ -205,21 +200,27 @@ class LogisticRegression(_BatchedFit):
         if self.l1_ratio:
             raise ValueError(f"l1_ratio={self.l1_ratio} is not supported; papershell fits L2 or no penalty")
         start = self._warm_start() if self.warm_start and hasattr(self, "coef_") else None
-        solution = self._solve(X, labels, [self._l2()], weight, warm_start=start)
+        told = (
+            Told(self, X, self.classes_[labels], sample_weight) if hasattr(self, "_skl_callbacks") else None
+        )
+        on_step = told.step if told and self.solver == "lbfgs" else None
+        solution = self._solve(X, labels, [self._l2()], weight, warm_start=start, on_step=on_step)
         self._keep(solution.coef[0], solution.intercept[0], X.dtype)
         self.n_iter_ = solution.n_iter.astype(np.int32)
+        if told:
+            told.end()
         return self
 
     def _warn(self) -> None:
         """Warn of parameters that are ignored, in scikit-learn's words."""
         if self.penalty is None and self.C != 1.0:
-            warnings.warn("Setting penalty=None will ignore the C and l1_ratio parameters", stacklevel=3)
+            warnings.warn("Setting penalty=None will ignore the C and l1_ratio parameters", stacklevel=4)
         if self.l1_ratio is None:
             text = "'l1_ratio=None' was deprecated in scikit-learn 1.8; use l1_ratio=0"
-            warnings.warn(text, FutureWarning, stacklevel=3)
+            warnings.warn(text, FutureWarning, stacklevel=4)
         if self.n_jobs is not None:
             text = f"'n_jobs' has no effect; leave it out (found n_jobs={self.n_jobs})"
-            warnings.warn(text, FutureWarning, stacklevel=3)
+            warnings.warn(text, FutureWarning, stacklevel=4)
 
     def _l2(self) -> float:
         return 0.0 if self.penalty is None else 1.0 / self.C
@@ -234,6 +235,47 @@ class LogisticRegression(_BatchedFit):
             )
         unused = np.zeros(1)
         return PathSolution(coef, intercept, unused, unused, unused, unused, "")
+
+
+class Told:
+    """The callbacks of one fit (`sklearn.callback`): a task for the fit and, in it, one for each step.
+
+    As in scikit-learn, a task without a step follows the last one. The coefficients that a step shows are those of the
+    iteration; only the end brings the intercepts to their optimum.
+    """
+
+    def __init__(self, model: LogisticRegression, X: np.ndarray, y: np.ndarray, sample_weight: Any):
+        metadata = None if sample_weight is None else {"sample_weight": sample_weight}
+        self.model, self.dtype = model, X.dtype
+        self.data: dict[str, Any] = {"X": X, "y": y, "metadata": metadata}
+        self.fit = model._init_callback_context(max_subtasks=max(model.max_iter, 1) + 1)
+        self.fit.call_on_fit_task_begin(estimator=model, **self.data)
+        self.steps = -1
+        self.task: Any = None
+
+    def step(self, steps: int, coef: np.ndarray, intercept: np.ndarray) -> None:
+        """End the task of one step and begin the next; parts of a fit solved one after another begin anew."""
+        if steps <= self.steps:
+            return
+        kept = self.model._kept(coef[0], intercept[0], self.dtype)
+        self._go_on(steps, dict(zip(("coef_", "intercept_"), kept, strict=True)))
+
+    def end(self) -> None:
+        """End all tasks at the model's coefficients."""
+        if self.model.solver == "lbfgs":
+            point = {"coef_": self.model.coef_, "intercept_": self.model.intercept_}
+            if self.task is None:
+                self._go_on(0, point)
+            self._go_on(self.steps + 1, point)
+            self.task.call_on_fit_task_end(estimator=self.model)
+        self.fit.call_on_fit_task_end(estimator=self.model, **self.data, reconstruction_attributes={})
+
+    def _go_on(self, steps: int, point: dict[str, np.ndarray]) -> None:
+        said = {"estimator": self.model, **self.data, "reconstruction_attributes": point}
+        if self.task is not None:
+            self.task.call_on_fit_task_end(**said)
+        self.steps, self.task = steps, self.fit.subcontext(task_name="lbfgs-iter")
+        self.task.call_on_fit_task_begin(**said)
 
 
 def knowing_labels(scorer: Any, classes: np.ndarray) -> Any:
@@ -296,6 +338,14 @@ class LogisticRegressionCV(_BatchedFit, linear_model.LogisticRegressionCV):
         self.multi_class = multi_class
         self.backend = backend
 
+    def set_callbacks(self, *callbacks: Any) -> LogisticRegressionCV:
+        """Warn that none will be called: all rates and folds are one batch, without an estimator between steps."""
+        if callbacks:
+            text = "LogisticRegressionCV calls no callbacks; give kernels.fit_path a callback to follow a fit"
+            warnings.warn(text, UserWarning, stacklevel=2)
+        return self
+
+    @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any, sample_weight: Any = None, **params: Any) -> LogisticRegressionCV:
         """Fit X (N, P), bytes or floats, to the labels y (N,); return self.
 

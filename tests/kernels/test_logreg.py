@@ -264,6 +264,28 @@ def test_the_callback_sees_every_pass(data, backend):
     assert norms[0] == pytest.approx(start, rel=1e-2) and norms[-1] < norms[0] / 100
 
 
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("backend", [*ON_HOST, "auto"])
+def test_every_step_shows_the_whole_path(data, backend, loss):
+    X, y = data
+    calls: list[tuple[int, np.ndarray, np.ndarray]] = []
+    folds = np.arange(len(y)) % 2 != np.arange(2)[:, None]
+    options = {"folds": folds, "loss": loss, "backend": backend}
+    solution = fit_path(X, y, RATES, on_step=lambda *call: calls.append(call), **options)
+    assert [steps for steps, _, _ in calls] == list(range(solution.n_iter.max()))
+    points = [*((coef, intercept) for _, coef, intercept in calls), (solution.coef, solution.intercept)]
+    assert {(coef.shape, intercept.shape) for coef, intercept in points} == {
+        ((2, 3, 3, X.shape[1]), (2, 3, 3))
+    }
+    for f, r in np.ndindex(2, 3):
+        rows = folds[f]
+        values = [
+            value_and_gradient(X[rows], y[rows], W[f, r], b[f, r], RATES[r], loss=loss)[0] for W, b in points
+        ]
+        assert (np.diff(values) <= 1e-6 * values[0]).all() and values[-1] < values[0]
+    assert_same_path(solution, fit_path(X, y, RATES, **options), np.tile(RATES, 2), folds[0].sum(), tol=1e-12)
+
+
 @on_every_host
 def test_an_interrupt_returns_at_once(data, backend):
     def interrupt(passes: int, *_: object) -> None:

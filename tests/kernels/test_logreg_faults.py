@@ -246,10 +246,10 @@ BAD = {
     "one mask as a vector": ({"folds": np.ones(200)}, "folds must be masks of shape .folds, 200., got .200,."),
     "masks of other rows": ({"folds": np.ones((2, 7))}, "got .2, 7."),
     "no folds": ({"folds": np.ones((0, 200))}, "got .0, 200."),
-    "an empty fold": ({"folds": np.eye(2)[:, [0] * 200]}, "fold 1 has no training sample"),
-    "a negative fold": ({"folds": -np.ones((1, 200))}, "fold 0 has no training sample, or weights that"),
+    "an empty fold": ({"folds": np.eye(2)[:, [0] * 200]}, "fold 1 has no sample"),
+    "a negative fold": ({"folds": -np.ones((1, 200))}, "fold 0 has no sample, or weights that"),
     "a fold whose rows weigh nothing": (
-        {"folds": np.stack([Y == 0, Y > 0]), "sample_weight": (Y > 0).astype(float)}, "fold 0 has no training",
+        {"folds": np.stack([Y == 0, Y > 0]), "sample_weight": (Y > 0).astype(float)}, "fold 0 has no sample",
     ),
     "an unknown loss": ({"loss": "hinge"}, "unknown loss 'hinge'; choose one of multinomial, ovr"),
     "a scale that is NaN": ({"scale": np.nan}, "scale is nan; it must be a finite number"),

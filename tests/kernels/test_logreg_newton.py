@@ -47,10 +47,12 @@ def test_it_agrees_with_the_general_solver(results, K, loss, options):
     assert (distance <= 2 * np.sqrt(halves * 1e-10 * small.loss / np.array(RATES))).all()
 
 
-def test_it_gives_up_at_max_iter_and_the_status_says_so(results):
+def test_it_ends_at_max_iter_and_the_status_says_so(results):
     X, y = blobs()
     solution = fit_path(X, y, 1e-6, gap=1e-12, max_iter=1)
-    assert results == [None] and solution.status[0] is Status.MAX_ITER and solution.n_iter[0] <= 1
+    assert solution.status[0] is results[0].status is Status.MAX_ITER and solution.n_iter[0] == 1
+    longer = fit_path(X, y, 1e-6, gap=1e-12, max_iter=2)
+    assert longer.loss[0] < solution.loss[0] and 1e-12 < longer.gap[0] < solution.gap[0]
 
 
 def test_without_a_provable_gap_the_general_solver_works(results):

@@ -18,7 +18,7 @@ from threading import Thread
 import numpy as np
 import pytest
 
-from papershell.trainers.download import DownloadError, fetch_file
+from papershell.trainers.download import SCRATCH, DownloadError, fetch_file
 
 BODY = np.random.default_rng(0).bytes(300_000)
 DIGEST = hashlib.sha256(BODY).hexdigest()
@@ -183,7 +183,7 @@ def test_no_file_appears_where_every_mirror_lies(server, tmp_path):
 FETCH = """
 import sys
 from pathlib import Path
-from papershell.trainers.download import DownloadError, fetch_file
+from papershell.trainers.download import SCRATCH, DownloadError, fetch_file
 print("ready", flush=True)
 {before}
 try:
@@ -213,6 +213,15 @@ def test_a_fetch_killed_at_any_moment_leaves_a_whole_file_or_none(server, tmp_pa
             (tmp_path / NAME).unlink()
     assert fetch(server, tmp_path, "good").read_bytes() == BODY
     assert names(tmp_path) == [NAME]
+
+
+def test_a_whole_file_is_not_fetched_but_the_leftovers_of_a_kill_go(server, tmp_path):
+    fetch(server, tmp_path, "good")
+    (tmp_path / f"{SCRATCH}dead").mkdir()
+    (tmp_path / f"{SCRATCH}dead" / NAME).write_bytes(b"half")
+    (tmp_path / f"{NAME}.part").write_bytes(b"half")
+    fetch(server, tmp_path, "good")
+    assert names(tmp_path) == [NAME] and len(server.requests) == 1
 
 
 def test_two_fetches_at_once_download_once(server, tmp_path):

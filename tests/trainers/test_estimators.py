@@ -11,6 +11,7 @@ from sklearn import linear_model
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_digits, load_iris
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import log_loss
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -253,6 +254,40 @@ def test_softmax_coefficients_sum_to_zero_over_the_classes(iris):
     np.testing.assert_allclose(model.intercept_.sum(), 0, atol=1e-12)
 
 
-def test_callbacks_are_refused_with_a_warning():
-    with pytest.warns(UserWarning, match="call no callbacks"):
-        LogisticRegression().set_callbacks(object())
+class Follower:
+    """A callback of scikit-learn that keeps what it is shown."""
+
+    def __init__(self):
+        self.begun, self.ended = [], []
+
+    def setup(self, estimator, context): ...
+
+    def teardown(self, estimator, context): ...
+
+    def on_fit_task_begin(self, estimator, context, *, X, y, metadata, fitted_estimator):
+        self.begun.append((context.task_name, context.task_id, fitted_estimator))
+
+    def on_fit_task_end(self, estimator, context, *, X, y, metadata, fitted_estimator):
+        self.ended.append((context.task_name, context.task_id, fitted_estimator))
+
+
+@pytest.mark.parametrize("multi_class", ["multinomial", "ovr"])
+def test_callbacks_see_a_better_model_after_every_step(multi_class):
+    pytest.importorskip("sklearn.callback")
+    X, y = load_digits(return_X_y=True)
+    seen = Follower()
+    options = {"multi_class": multi_class, "C": 0.1}
+    model = LogisticRegression(**options).set_callbacks(seen).fit(X / 16, y, np.ones(len(y)))
+    steps = [task for task in seen.ended if task[0] == "lbfgs-iter"]
+    assert [number for _, number, _ in steps] == list(range(model.n_iter_[0] + 1)) and steps[-1][2] is None
+    assert len(seen.begun) == len(seen.ended) == len(steps) + 1
+    losses = [log_loss(y, fitted.predict_proba(X / 16)) for _, _, fitted in (seen.begun[1], *steps[:-1])]
+    assert losses[1] < losses[0] and losses[-1] < losses[0]
+    np.testing.assert_array_equal(steps[-2][2].coef_, model.coef_)
+    alone = LogisticRegression(**options).fit(X / 16, y)
+    np.testing.assert_array_equal(model.coef_, alone.coef_)  # who looks on changes nothing
+
+
+def test_the_cross_validation_warns_of_callbacks():
+    with pytest.warns(UserWarning, match="calls no callbacks"):
+        LogisticRegressionCV().set_callbacks(object())

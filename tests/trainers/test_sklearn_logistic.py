@@ -20,7 +20,6 @@ L1 = "papershell fits an L2 penalty or none; another one is refused in one sente
 SOLVERS = "papershell has one method: it takes the names of scikit-learn's other solvers and ignores them"
 PRIVATE = "it tests a private function of scikit-learn"
 DEFAULTS = "papershell's defaults are those of scikit-learn 1.10, so there is no change to warn of"
-CALLBACKS = "all rates and folds are one batch without an estimator between steps; set_callbacks warns of it"
 SPARSE = "sparse X is refused in one sentence"
 ARRAY_API = "X is fitted on the host; the back end takes it to a device"
 INFINITE = (
@@ -66,9 +65,6 @@ EXCEPTIONS = {  # by the name of a test, or by the beginning of the name of a ca
     "test_logisticregressioncv_warns_with_use_legacy_attributes": DEFAULTS,
     "test_l1_ratio_None_deprecated": DEFAULTS,
     "test_lr_scoring_warns": DEFAULTS,
-    "test_logistic_regression_callback_support": CALLBACKS,
-    "test_logistic_regression_callback_fitted_estimator": CALLBACKS,
-    "test_logistic_regression_callback_support_warning": CALLBACKS,
     "test_large_sparse_matrix": SPARSE,
     "test_logistic_regression_array_api_compliance": ARRAY_API,
     "test_logistic_regression_array_api_warm_start": ARRAY_API,

@@ -2,6 +2,7 @@
 
 from papershell.kernels.logreg.distributed import rows_over_ranks
 from papershell.kernels.logreg.iteration import Status
-from papershell.kernels.logreg.path import PathSolution, fit_path
+from papershell.kernels.logreg.path import fit_path
+from papershell.kernels.logreg.solution import Evaluation, PathSolution
 
-__all__ = ["PathSolution", "Status", "fit_path", "rows_over_ranks"]
+__all__ = ["Evaluation", "PathSolution", "Status", "fit_path", "rows_over_ranks"]

@@ -128,6 +128,13 @@ class Engine:
         loss, product, total = self.total(block, self.blocks(C * 8, P * 8))
         return self.to_host(loss), self.joined(product * self.samples.scale, total, shape)
 
+    def logits(self, theta: np.ndarray) -> np.ndarray:
+        """Return the logits (A, N, K) float64 of the points ``theta`` (A, K, P + 1), on the host."""
+        shape, last = (len(theta), self.X.shape[0], theta.shape[1]), len(self.precisions) - 1
+        Z = self.xp.zeros(shape, dtype=self.dtype("float64"), **self.on_device)
+        self.product(self.array(theta), list(Z), last)
+        return self.to_host(Z)
+
     def moments(self, number: int, shift: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
         """Return the summed loss, the residuals' sums (K,) and their derivatives (K, K), the logits shifted by (K,).
 

@@ -25,7 +25,8 @@ def is_small(samples: Samples, problems: list[Problem]) -> bool:
 
 
 def minimize(
-    samples: Samples, problem: Problem, theta: np.ndarray, variables: Identity, largest_row: float, max_iter: int
+    samples: Samples, problem: Problem, theta: np.ndarray, variables: Identity, largest_row: float, max_iter: int,
+    trail: list[tuple[np.ndarray, float]],
 ) -> Result | None:  # fmt: skip
     """Return the optimum of ``problem`` with its proof, or None if there is none after a few steps.
 
@@ -35,6 +36,7 @@ def minimize(
     theta : (K, P + 1) float64 start.
     largest_row : a bound of ||x_i||.
     max_iter : steps that the problem may take.
+    trail : gets, before each step, the point and its largest gradient.
     """
     if not problem.gap < np.inf:
         return None
@@ -54,14 +56,17 @@ def minimize(
     for step in range(min(STEPS, max_iter) + 1):
         residual_gradient = R.T @ X
         gradient = residual_gradient + ridge * theta
-        if 0.5 * (gradient[:, :P] ** 2 / ridge[:P]).sum() <= problem.gap * value:
-            norm = float(np.abs(variables.gradient(gradient)).max()) / problem.total
+        norm = float(np.abs(variables.gradient(gradient)).max()) / problem.total
+        if step == max_iter or 0.5 * (gradient[:, :P] ** 2 / ridge[:P]).sum() <= problem.gap * value:
             bound = distance(
                 loss, theta, residual_gradient, ridge, problem.counts, largest_row * problem.total,
                 samples.fit_intercept,
             )  # fmt: skip
-            if norm <= problem.tol and bound <= problem.gap * value:
-                return Result(theta, value, norm, step, Status.PROVEN, bound / value if value else 0.0)
+            proven = norm <= problem.tol and bound <= problem.gap * value
+            if proven or step == max_iter:
+                ending = Status.PROVEN if proven else Status.MAX_ITER
+                return Result(theta, value, norm, step, ending, bound / value if value else 0.0)
+        trail.append((theta, norm))
         H = hessian(X, R + hot, w, ridge, problem.free_intercept(samples))
         direction = -np.linalg.solve(H, gradient.reshape(-1)).reshape(theta.shape)
         slope, length = float((direction * gradient).sum()), 1.0

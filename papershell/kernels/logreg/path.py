@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from papershell.kernels.logreg.iteration import Result, Status
 from papershell.kernels.logreg.newton import is_small
 from papershell.kernels.logreg.preconditioner import Preconditioners
 from papershell.kernels.logreg.problem import Identity, Problem, Samples, coordinates
+from papershell.kernels.logreg.solution import PathSolution
 from papershell.kernels.logreg.solver import Minimizer
 from papershell.kernels.threads import one_blas_thread
 
@@ -38,32 +40,6 @@ class Settings:
     logits_bytes: int = 2 << 30
 
 
-@dataclass(frozen=True)
-class PathSolution:
-    """The fitted path; every field has leading axis R (F, R where folds were given).
-
-    Attributes
-    ----------
-    coef : (R, K, P) float64, of scaled features.
-    intercept : (R, K) float64; zeros without an intercept.
-    loss : (R,) the objective, a sum over the samples plus the penalty, evaluated in float64.
-    grad_norm : (R,) max |gradient| of the mean objective, evaluated in float64.
-    n_iter : (R,) accepted steps.
-    status : (R,) array of `Status`, whose ``message`` is a sentence.
-    gap : (R,) certified upper bound of (loss - optimum) / loss in float64; infinite if it cannot be proven.
-    backend : the name of the back end that ran.
-    """
-
-    coef: np.ndarray
-    intercept: np.ndarray
-    loss: np.ndarray
-    grad_norm: np.ndarray
-    n_iter: np.ndarray
-    status: np.ndarray
-    backend: str
-    gap: np.ndarray | None = None  # only a start for `warm_start` has none
-
-
 def fit_path(
     X: np.ndarray,
     y: np.ndarray,
@@ -81,6 +57,7 @@ def fit_path(
     backend: str = "auto",
     warm_start: PathSolution | None = None,
     callback: Callable[[int, int, float], object] | None = None,
+    on_step: Callable[[int, np.ndarray, np.ndarray], object] | None = None,
     settings: Settings | None = None,
 ) -> PathSolution:
     """Fit L2-regularized logistic regressions for every rate (and fold) at once.
@@ -109,6 +86,8 @@ def fit_path(
     backend : a name of `available_backends`, or ``"auto"`` for the fastest present at this size.
     warm_start : an earlier solution of the same shape to start from.
     callback : called after every pass over X with (passes, rates left, largest gradient).
+    on_step : called before every step with (steps so far, coef, intercept), which have the shapes of the
+        solution's. It costs a copy from the device and, for several rates, much memory: `callback` does without.
     settings : sizes and constants of the method, for tests and experiments.
 
     Returns
@@ -135,18 +114,15 @@ def fit_path(
         N, P = X.shape
         name = choose_backend(N, P, raw.n_classes, len(weight) * rates.size, X.dtype)
     make = backends.implementation("logreg", name).Engine
-    layout = Layout(raw, rates, unit, validate.loss(loss), penalize_intercept, warm_start)
+    shape = (rates.size,) if folds is None else (len(weight), rates.size)
+    layout = Layout(raw, rates, unit, validate.loss(loss), penalize_intercept, warm_start, shape)
     problems = layout.problems(tol, gap)
 
     largest_row = float(np.sqrt(layout.samples.X.shape[1])) * layout.largest_feature
+    progress = Progress(layout, problems, callback, on_step)
     small: dict[int, Result] = {}
-    if (
-        backend == "auto"
-        and callback is None
-        and is_alone()
-        and is_small(layout.samples, list(problems.values()))
-    ):
-        small = layout.minimize_small(problems, largest_row, max_iter)
+    if backend == "auto" and is_alone() and is_small(layout.samples, list(problems.values())):
+        small = layout.minimize_small(problems, largest_row, max_iter, progress)
     left = {number: problem for number, problem in problems.items() if number not in small}
 
     def solve(engine: Any, rows: Any) -> dict[int, Result]:
@@ -159,12 +135,14 @@ def fit_path(
         )  # fmt: skip
         found: dict[int, Result] = {}
         for batch in layout.batches(left, settings.logits_bytes):
-            report = None if callback is None else layout.reporter(callback, problems, found, batch)
+            progress.begin(batch)
+            report = progress.report if progress.is_wanted else None
             found |= minimizer.minimize(batch, layout.starts(batch), report)
+            progress.end(found)
         return found
 
     found = small | (solve_on_ranks(make, layout.samples, solve) if left else {})
-    return layout.pack(found, (rates.size,) if folds is None else (len(weight), rates.size), name)
+    return layout.pack(found, name)
 
 
 class Layout:
@@ -178,12 +156,14 @@ class Layout:
     loss : ``"multinomial"`` or ``"ovr"``.
     penalize_intercept : whether the penalty takes in the intercept.
     warm_start : an earlier solution, or None.
+    shape : of the solution's leading axes.
     """
 
     def __init__(
         self, raw: Samples, rates: np.ndarray, unit: np.ndarray, loss: str, penalize_intercept: bool,
-        warm_start: PathSolution | None,
+        warm_start: PathSolution | None, shape: tuple[int, ...],
     ):  # fmt: skip
+        self.shape = shape
         self.raw, self.rates, self.unit, self.loss = raw, rates, unit, loss
         self.penalize_intercept = penalize_intercept and raw.fit_intercept
         self.warm = None if warm_start is None else given_point(warm_start, unit.size * rates.size, raw)
@@ -236,16 +216,22 @@ class Layout:
         return self.variables.inverse(theta)
 
     def minimize_small(
-        self, problems: dict[int, Problem], largest_row: float, max_iter: int
+        self, problems: dict[int, Problem], largest_row: float, max_iter: int, progress: Progress
     ) -> dict[int, Result]:
-        """Return those problems that Newton's method with the whole Hessian brings to a proof."""
-        found = {}
+        """Return those problems that Newton's method with the whole Hessian brings to a proof, or to max_iter."""
+        found: dict[int, Result] = {}
+        trails: dict[int, list[tuple[np.ndarray, float]]] = {}
         with one_blas_thread():
             for number, problem in problems.items():
-                start = self.start(number, problem)
-                result = newton.minimize(self.samples, problem, start, self.variables, largest_row, max_iter)
+                start, trail = self.start(number, problem), trails.setdefault(number, [])
+                result = newton.minimize(
+                    self.samples, problem, start, self.variables, largest_row, max_iter, trail
+                )
                 if result is not None:
                     found[number] = result
+                    trail.append((result.theta, result.grad_norm))
+        progress.replay({number: trails[number] for number in found})
+        progress.end(found)
         return found
 
     def batches(self, problems: dict[int, Problem], most_bytes: int) -> list[dict[int, Problem]]:
@@ -254,53 +240,39 @@ class Layout:
         numbers, size = list(problems), max(1, most_bytes // each)
         return [{n: problems[n] for n in numbers[i : i + size]} for i in range(0, len(numbers), size)]
 
-    def reporter(self, callback: Callable, problems: dict, found: dict, batch: dict) -> Callable:
-        """Return what tells ``callback`` of a batch how many rates of all are left."""
-        waiting = [n for n in problems if n not in found and n not in batch]
-
-        def report(passes: int, left: list[int], largest: float) -> None:
-            callback(passes, len({n // len(self.classes) for n in (*left, *waiting)}), largest)
-
-        return report
-
-    def pack(self, found: dict[int, Result], shape: tuple[int, ...], name: str) -> PathSolution:
+    def pack(self, found: dict[int, Result], name: str) -> PathSolution:
         """Shape the results as a path."""
         each = [
             self.join([found[n] for n in range(i, i + len(self.classes))], i)
             for i in range(0, len(found), len(self.classes))
         ]
         fields = list(zip(*each, strict=True))
-        K, P = self.raw.n_classes, self.raw.X.shape[1]
-        theta = np.stack(fields[0])
-        intercept = theta[:, :, P] if self.raw.fit_intercept else np.zeros(theta.shape[:2])
+        shape = self.shape
+        coef, intercept = self.parts(np.stack(fields[0]))
         status = np.empty(len(each), object)
         status[:] = fields[4]
         return PathSolution(
-            coef=np.ascontiguousarray(theta[:, :, :P]).reshape(*shape, K, P),
-            intercept=intercept.reshape(*shape, K),
+            coef=coef,
+            intercept=intercept,
             loss=np.array(fields[1]).reshape(shape),
             grad_norm=np.array(fields[2]).reshape(shape),
             n_iter=np.array(fields[3]).reshape(shape),
             status=status.reshape(shape),
             backend=name,
             gap=np.array(fields[5]).reshape(shape),
+            scale=self.raw.scale,
+            objective=self.loss,
         )
 
     def join(self, results: list[Result], number: int) -> tuple:
         """Return theta (K, P + 1), loss, largest gradient, steps, status and gap of one rate of a fold."""
         fold, rate = divmod(number // len(self.classes), self.rates.size)
-        theta = np.concatenate([self.variables.theta(result.theta) for result in results])
+        theta = self.theta([result.theta for result in results])
         value = sum(result.value for result in results)
         distance = sum(result.gap * result.value if result.value else result.gap for result in results)
         status = min((result.status for result in results), key=WORST_FIRST.index)
-        if self.raw.n_classes == 2:
-            theta = np.concatenate([-theta, theta])
-            if self.loss == "multinomial":
-                theta = 0.5 * theta
-            else:
-                value, distance = 2 * value, 2 * distance
-        elif self.loss == "multinomial":
-            theta = theta - theta.mean(axis=0)
+        if self.raw.n_classes == 2 and self.loss == "ovr":
+            value, distance = 2 * value, 2 * distance
         if status is Status.GRADIENT and self.rates[rate] == 0.0 and self.separates(theta, fold):
             status = Status.NO_OPTIMUM
         gap = distance / value if value > 0.0 else distance
@@ -308,6 +280,21 @@ class Layout:
             theta, value * self.unit[fold], max(result.grad_norm for result in results),
             max(result.n_iter for result in results), status, gap,
         )  # fmt: skip
+
+    def theta(self, points: list[np.ndarray]) -> np.ndarray:
+        """Return theta (K, P + 1) of one rate of a fold, by the features as they came."""
+        theta = np.concatenate([self.variables.theta(point) for point in points])
+        if self.raw.n_classes == 2:
+            theta = np.concatenate([-theta, theta])
+            return 0.5 * theta if self.loss == "multinomial" else theta
+        return theta - theta.mean(axis=0) if self.loss == "multinomial" else theta
+
+    def parts(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return coef and intercept in the solution's shape from all rates' theta (M, K, P + 1)."""
+        K, P = self.raw.n_classes, self.raw.X.shape[1]
+        intercept = theta[:, :, P] if self.raw.fit_intercept else np.zeros(theta.shape[:2])
+        coef = np.ascontiguousarray(theta[:, :, :P])
+        return coef.reshape(*self.shape, K, P), intercept.reshape(*self.shape, K)
 
     def separates(self, theta: np.ndarray, fold: int) -> bool:
         """Return whether ``theta`` (K, P + 1) tells all samples of a fold apart: then no finite one is optimal."""
@@ -326,6 +313,50 @@ class Layout:
             if not apart.all():
                 return False
         return True
+
+
+class Progress:
+    """Tells the callbacks of `fit_path` how far its problems are."""
+
+    def __init__(
+        self, layout: Layout, problems: dict[int, Problem], callback: Callable | None, on_step: Callable | None
+    ):  # fmt: skip
+        self.layout, self.callback, self.on_step = layout, callback, on_step
+        self.is_wanted = callback is not None or on_step is not None
+        self.waiting = set(problems)
+        self.points = {} if on_step is None else layout.starts(problems)
+
+    def begin(self, numbers: Iterable[int]) -> None:
+        """Learn which problems run now."""
+        self.waiting -= set(numbers)
+
+    def report(
+        self, passes: int, left: list[int], largest: float, points: Callable[[], dict[int, np.ndarray]]
+    ) -> None:
+        """Tell of one pass over the problems that run: those left, and what returns the points of all."""
+        each = len(self.layout.classes)
+        if self.callback is not None:
+            self.callback(passes, len({n // each for n in (*left, *self.waiting)}), largest)
+        if self.on_step is not None:
+            self.points |= points()
+            ordered = [self.points[n] for n in range(len(self.points))]
+            rates = [self.layout.theta(ordered[i : i + each]) for i in range(0, len(ordered), each)]
+            self.on_step(passes - 1, *self.layout.parts(np.stack(rates)))
+
+    def replay(self, trails: dict[int, list[tuple[np.ndarray, float]]]) -> None:
+        """Tell of all passes of problems that have ended: their points, each with its largest gradient."""
+        if not self.is_wanted:
+            return
+        self.begin(trails)
+        for step in range(max(map(len, trails.values()), default=1) - 1):
+            points = {n: trail[min(step, len(trail) - 1)][0] for n, trail in trails.items()}
+            left = [n for n, trail in trails.items() if step < len(trail) - 1]
+            self.report(step + 1, left, max(trails[n][step][1] for n in left), partial(dict, points))
+
+    def end(self, found: dict[int, Result]) -> None:
+        """Learn where problems ended."""
+        if self.on_step is not None:
+            self.points |= {number: result.theta for number, result in found.items()}
 
 
 WORST_FIRST = [Status.STALLED, Status.MAX_ITER, Status.GRADIENT, Status.NO_OPTIMUM, Status.PROVEN]

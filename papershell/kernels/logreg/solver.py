@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -47,6 +48,10 @@ class Settings:
     stall: int = 3
     together: int = 13  # one after the second refresh, which then serves all
     near: float = 5.0
+
+
+Report = Callable[[int, list[int], float, Callable[[], dict[int, np.ndarray]]], object]
+"""Called with the passes so far, the numbers of the problems left, their largest gradient, a call for all points."""
 
 
 class Rows(Protocol):
@@ -91,34 +96,35 @@ class Minimizer:
 
     def minimize(
         self, problems: dict[int, Problem], starts: dict[int, np.ndarray],
-        callback: Callable[[int, list[int], float], object] | None = None,
+        report: Report | None = None,
     ) -> dict[int, Result]:  # fmt: skip
-        """Minimize ``problems`` from ``starts`` (K, P + 1); ``callback(passes, numbers left, largest gradient)``."""
+        """Minimize ``problems`` from ``starts`` (K, P + 1)."""
         leaders = self.leaders(problems, starts)
-        active = [self.begin(number, problems[number], starts[number]) for number in leaders]
-        found: dict[int, Result] = {}
-        passes = 1
+        begun = [self.begin(number, problems[number], starts[number]) for number in leaders]
+        active, passes = begun, 1
         self.evaluate(active, 0)
         while True:
             going = self.retire(active)
-            found |= {it.number: it.result for it in active if it.result is not None}
-            ready = [it for it in active if leaders.get(it.number) and self.has_led(it)]
-            followers = [
-                self.follow(it, n, problems[n], starts[n]) for it in ready for n in leaders.pop(it.number)
-            ]
-            if followers:
-                self.evaluate(followers, 0)
-            active = going + self.retire(followers)
-            found |= {it.number: it.result for it in followers if it.result is not None}
+            ready = [(it, leaders.pop(it.number, [])) for it in active if self.has_led(it)]
+            followers = [self.follow(it, n, problems[n], starts[n]) for it, group in ready for n in group]
+            self.evaluate(followers, 0)
+            begun, active = begun + followers, going + self.retire(followers)
             if not active:
-                return found
-            if callback is not None:
-                left = [number for number in problems if number not in found]
-                callback(passes, left, max(self.largest(it) for it in active))
+                return {it.number: it.result for it in begun if it.result is not None}
+            if report is not None:
+                left = [it.number for it in active] + [n for group in leaders.values() for n in group]
+                largest = max(self.largest(it) for it in active)
+                report(passes, left, largest, partial(self.points, begun, leaders))
             self.refresh([it for it in active if it.passes >= it.refresh_at])
             for precision in sorted({it.precision for it in active}):
                 self.step([it for it in active if it.precision == precision], precision)
             passes += 1
+
+    def points(self, its: list[Iteration], leaders: dict[int, list[int]]) -> dict[int, np.ndarray]:
+        """Return theta (K, P + 1) of each problem on the host; of one that waits, its leader's."""
+        return {
+            n: self.engine.to_host(it.theta) for it in its for n in (it.number, *leaders.get(it.number, []))
+        }
 
     def begin(self, number: int, problem: Problem, theta: np.ndarray) -> Iteration:
         """Return the problem before its first pass."""

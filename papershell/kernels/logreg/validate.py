@@ -52,6 +52,19 @@ def labels(y: np.ndarray, n_samples: int) -> np.ndarray:
     return y.astype(np.int64)
 
 
+def known_labels(y: Any, n_samples: int, n_classes: int) -> np.ndarray:
+    """Return labels (N,) as int64 in 0..K-1, of which some may be absent, or raise ValueError."""
+    y = np.asarray(y)
+    if y.shape != (n_samples,):
+        raise ValueError(f"X has {n_samples} samples but y has shape {y.shape}; pass one label a sample")
+    if y.dtype.kind not in "iu" or y.min() < 0 or y.max() >= n_classes:
+        raise ValueError(
+            f"y must hold integer labels 0..{n_classes - 1}, the classes that the path was fitted with; "
+            f"leave out samples of others"
+        )
+    return y.astype(np.int64)
+
+
 def rates(l2: Any) -> np.ndarray:
     """Return the rates (R,), or raise ValueError."""
     try:
@@ -94,13 +107,24 @@ def folds(folds: np.ndarray | None, weight: np.ndarray, n_samples: int) -> np.nd
     return each_fold(folds)
 
 
+def evaluation_weight(weight: Any, n_samples: int, n_folds: int) -> np.ndarray:
+    """Return the weights (1, N) of samples that all folds share, or (F, N), or raise ValueError."""
+    if weight is None:
+        return np.ones((1, n_samples))
+    weight = np.asarray(weight, dtype=np.float64)
+    if weight.shape not in ((n_samples,), (n_folds, n_samples)):
+        raise ValueError(
+            f"sample_weight has shape {weight.shape} but X has {n_samples} samples and the path {n_folds} folds; "
+            f"pass one weight a sample, or a row of them for each fold"
+        )
+    return each_fold(np.atleast_2d(weight))
+
+
 def each_fold(folds: np.ndarray) -> np.ndarray:
     """Return ``folds`` if each row has finite weights >= 0, not all zero; else raise ValueError."""
     good = np.isfinite(folds).all(axis=1) & (folds >= 0).all(axis=1) & folds.any(axis=1)
     if not good.all():
-        raise ValueError(
-            f"fold {good.argmin()} has no training sample, or weights that are negative or not finite"
-        )
+        raise ValueError(f"fold {good.argmin()} has no sample, or weights that are negative or not finite")
     return folds
 
 

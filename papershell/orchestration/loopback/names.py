@@ -24,4 +24,9 @@ CONTAINERS = (*DATASTORES.values(), SNAPSHOTS)
 
 def timestamp(later_s: float = 0.0) -> str:
     """Return the time ``later_s`` seconds from now as the services write it."""
-    return datetime.fromtimestamp(time.time() + later_s, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f0Z")
+    return utc(time.time() + later_s)
+
+
+def utc(time_s: float) -> str:
+    """Return a time, in seconds since 1970, as the services write it."""
+    return datetime.fromtimestamp(time_s, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f0Z")

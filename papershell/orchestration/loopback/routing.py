@@ -130,8 +130,15 @@ class Routes(list[Route]):
         return register
 
 
+# mlflow/protos/databricks.proto; the client acts on some of them.
+_MLFLOW_CODES = {
+    400: "INVALID_PARAMETER_VALUE", 401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED", 404: "RESOURCE_DOES_NOT_EXIST",
+    409: "RESOURCE_ALREADY_EXISTS", 429: "REQUEST_LIMIT_EXCEEDED",
+}  # fmt: skip
+
+
 def error_response(status: int, code: str, message: str) -> Response:
-    """Return an error in the one shape that the client can print (``RootError`` of its models)."""
+    """Return an error in the one shape that azureml-core (``RootError`` of its models) and MLflow can print."""
     error: dict[str, Any] = {"code": code, "severity": None, "message": message, "messageFormat": None,
              "messageParameters": {}, "referenceCode": None, "detailsUri": None, "target": None,
              "details": [], "innerError": None, "debugInfo": None}  # fmt: skip
@@ -141,5 +148,7 @@ def error_response(status: int, code: str, message: str) -> Response:
         "environment": LOCATION,
         "location": LOCATION,
         "time": timestamp(),
+        "error_code": _MLFLOW_CODES.get(status, "INTERNAL_ERROR"),
+        "message": message,
     }
     return Response(json.dumps(body), status, content_type="application/json; charset=utf-8")

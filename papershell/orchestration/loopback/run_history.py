@@ -62,6 +62,11 @@ def run(store: Store, run_id: str) -> Document:
     return store.require("run", run_id, f"there is no run {run_id!r}; list the experiment's runs")
 
 
+def display_name(record: Document) -> str:
+    """Return the name under which a run is shown: the one it was given, or its id."""
+    return str(record.get("displayName") or record.get("name") or record["runId"])
+
+
 def move(store: Store, run_id: str, state: str, *, message: str | None = None) -> None:
     """Move a run to ``state``, unless it has ended, or is to end and ``state`` is no end."""
 

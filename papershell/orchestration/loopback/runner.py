@@ -187,6 +187,11 @@ class Runner:
             "AZUREML_RUN_TOKEN_EXPIRY": str(int(time.time() + LIFETIME_S)),
             "AZUREML_SERVICE_ENDPOINT": state.url,
             "AZUREML_DISCOVERY_SERVICE_ENDPOINT": state.discovery_url(),
+            # With these MLflow logs into the same run, with azureml-mlflow or without.
+            "MLFLOW_TRACKING_URI": state.tracking_url(),
+            "MLFLOW_TRACKING_TOKEN": token,
+            "MLFLOW_EXPERIMENT_ID": experiment["experimentId"],
+            "MLFLOW_RUN_ID": run_id,
         }
 
 

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import logging
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from werkzeug.wrappers import Request, Response
 
 from papershell.orchestration.loopback import faults
 from papershell.orchestration.loopback.limits import ADDRESS_CHARACTERS, BODY_BYTES, UPLOAD_BYTES
+from papershell.orchestration.loopback.names import ARTIFACTS
 from papershell.orchestration.loopback.routes import ALL_ROUTES
 from papershell.orchestration.loopback.routing import Call, Route, ScopeConverter, error_response
 from papershell.orchestration.loopback.runner import Runner
@@ -27,6 +29,7 @@ from papershell.orchestration.loopback.state import DISCOVERY, Identity, State
 from papershell.orchestration.loopback.stored_files import remove_unfinished
 
 _ACCESS_LOG_BYTES = 10 << 20
+_SIGNATURE = re.compile("[0-9a-f]{64}")  # as `Tokens.signature` makes them; none gets into the log
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -74,7 +77,8 @@ class Service:
         response = (faults.before(fault, request) if fault else None) or self._answer(request)
         if fault == "half":
             response = faults.half(request, response)
-        self._access.info("%s %s %s", quote(request.method), quote(request.path), response.status_code)
+        path = _SIGNATURE.sub("SIGNATURE", quote(request.path))
+        self._access.info("%s %s %s", quote(request.method), path, response.status_code)
         return response(environ, start_response)
 
     def _answer(self, request: Request) -> Response:
@@ -119,6 +123,8 @@ class Service:
             place, signature = parts["container"], request.args.get("sig", "")
         elif "signature" in parts:
             place, signature = DISCOVERY, parts["signature"]
+        elif "artifacts_signature" in parts:
+            place, signature = ARTIFACTS, parts["artifacts_signature"]
         else:
             self._check_bearer(request)
             return

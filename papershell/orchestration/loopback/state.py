@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from papershell.orchestration.loopback.names import BLOB_HOST
+from papershell.orchestration.loopback.names import ARTIFACTS, BLOB_HOST, SCOPE
 from papershell.orchestration.loopback.store import Store
 from papershell.orchestration.loopback.tokens import Tokens
 
@@ -54,6 +54,14 @@ class State:
     def discovery_url(self) -> str:
         """Return the address of the discovery document, which clients fetch without a token."""
         return f"{self.url}/{DISCOVERY}/{self.tokens.signature(DISCOVERY)}"
+
+    def tracking_url(self) -> str:
+        """Return the address that MLflow's client takes as its tracking URI."""
+        return f"{self.url}/mlflow/v2.0{SCOPE}"
+
+    def files_url(self, name: str) -> str:
+        """Return the signed address below which MLflow's client reads and writes artifacts."""
+        return f"{self.url}/mlflow-files/{self.tokens.signature(ARTIFACTS)}/mlflow-artifacts/artifacts/{name}"
 
     def upload_url(self, container: str, name: str) -> str:
         """Return the signed address under which the client writes a blob."""

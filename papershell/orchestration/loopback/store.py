@@ -14,6 +14,7 @@ from urllib.parse import quote
 import werkzeug.exceptions as http
 
 Document = dict[str, Any]
+_LAST = "\U0010ffff"  # comes after every sign that a key can hold
 
 
 def key_of(*parts: str) -> str:
@@ -120,8 +121,8 @@ class Store:
         """Return the documents of one kind whose key begins with ``prefix``, oldest first."""
         with self._lock:
             rows = self._connection.execute(
-                "SELECT body FROM documents WHERE kind = ? AND substr(key, 1, ?) = ? ORDER BY place",
-                (kind, len(prefix), prefix),
+                "SELECT body FROM documents WHERE kind = ? AND key >= ? AND key < ? ORDER BY place",
+                (kind, prefix, prefix + _LAST),  # a range of the index
             ).fetchall()
         return [json.loads(body) for (body,) in rows]
 

@@ -10,6 +10,10 @@ from papershell.orchestration.loopback.routes import (
     execution,
     history,
     metrics,
+    mlflow_files,
+    mlflow_models,
+    mlflow_registry,
+    mlflow_tracking,
     models,
     workspace,
 )
@@ -18,7 +22,8 @@ from papershell.orchestration.loopback.routing import Routes
 ALL_ROUTES: Routes = Routes(
     route
     for module in (
-        workspace, compute, history, metrics, artifacts, content, execution, environments, models, data, blobs
+        workspace, compute, history, metrics, artifacts, content, execution, environments, models, data, blobs,
+        mlflow_tracking, mlflow_models, mlflow_registry, mlflow_files,
     )
     for route in module.routes
 )  # fmt: skip

@@ -29,6 +29,9 @@ routes = Routes()
 _CONTAINER = "/blobs/<container>"
 _BLOB = _CONTAINER + "/<path:name>"
 
+# A job may have written it: in a browser it runs no script and is nothing else than it says.
+_INERT = {"Content-Security-Policy": "sandbox; default-src 'none'", "X-Content-Type-Options": "nosniff"}
+
 
 def _headers(path: Path) -> dict[str, str]:
     status = path.stat()
@@ -101,13 +104,18 @@ def head(call: Call, container: str, name: str) -> Response:
 @routes("GET", _BLOB)
 def get(call: Call, container: str, name: str) -> Response:
     """Return a blob, or the range of it that was asked for."""
+    return read(call, container, name)
+
+
+def read(call: Call, container: str, name: str) -> Response:
+    """Return a file of a container, or the range of it that was asked for."""
     path = _existing(call, container, name)
     environ = dict(call.request.environ)
     if "HTTP_X_MS_RANGE" in environ:
         environ["HTTP_RANGE"] = environ["HTTP_X_MS_RANGE"]
     kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
     response = send_file(path, environ, mimetype=kind, conditional=True, etag=False)
-    response.headers.update(_headers(path))
+    response.headers.update(_headers(path) | _INERT)
     return response
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from papershell.orchestration.loopback.names import timestamp
 from papershell.orchestration.loopback.routing import Call, Routes
+from papershell.orchestration.loopback.store import Document, Store
 
 routes = Routes()
 _BASE = "/modelmanagement/v1.0/<scope:scope>"
@@ -29,11 +30,17 @@ def get_asset(call: Call, asset: str) -> dict[str, Any]:
 def register(call: Call) -> dict[str, Any]:
     """Register the next version of a model."""
     model = call.json()
-    name = call.name(model)
-    version = 1 + max((m["version"] for m in call.store.all("model", f"{name}:")), default=0)
+    call.name(model)
+    return add_version(call.store, model)
+
+
+def add_version(store: Store, model: Document) -> Document:
+    """Keep ``model`` as the next version of its name."""
+    name = model["name"]
+    version = 1 + max((m["version"] for m in store.all("model", f"{name}:")), default=0)
     key = f"{name}:{version}"
     stamps = {"id": key, "version": version, "createdTime": timestamp(), "modifiedTime": timestamp()}
-    return call.store.put("model", key, model | stamps)
+    return store.put("model", key, model | stamps)
 
 
 @routes("GET", _BASE + "/models")

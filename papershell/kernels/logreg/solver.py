@@ -35,7 +35,8 @@ class Settings:
     Attributes
     ----------
     history : pairs (s, y) kept.
-    refresh : pass at which the preconditioner is first taken at the current point, if that costs much.
+    cheap : passes that a preconditioner may cost to be taken anew before every step.
+    refresh : pass at which it is first taken at the current point, if that costs more.
     growth : each later one after so many times the passes of the one before.
     stall : steps without progress after which a problem is given up, at the last precision.
     together : passes that a leader takes for the rates near its own, where a preconditioner costs much.
@@ -43,6 +44,7 @@ class Settings:
     """
 
     history: int = 12
+    cheap: float = 0.25
     refresh: int = 6
     growth: float = 2.0
     stall: int = 3
@@ -137,7 +139,7 @@ class Minimizer:
 
     def leaders(self, problems: dict[int, Problem], starts: dict[int, np.ndarray]) -> dict[int, list[int]]:
         """Return the problems that begin, and of each those that follow it."""
-        cheap = all(self.preconditioners.passes(problem) <= 1.0 for problem in problems.values())
+        cheap = all(self.preconditioners.passes(p) <= self.settings.cheap for p in problems.values())
         if cheap or any(start[:, : self.width].any() for start in starts.values()):
             return {number: [] for number in problems}
         return leaders(problems, self.settings.near)
@@ -248,8 +250,7 @@ class Minimizer:
 
     def next_refresh(self, it: Iteration) -> int:
         """Return the pass at which the next preconditioner is due."""
-        cost = self.preconditioners.passes(it.problem)
-        if cost <= 1.0:
+        if self.preconditioners.passes(it.problem) <= self.settings.cheap:
             return it.passes + 1
         return max(self.settings.refresh, math.ceil(it.passes * self.settings.growth))
 

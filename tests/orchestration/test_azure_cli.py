@@ -48,6 +48,92 @@ def test_submit_logreg_end_to_end(submitted):
     assert "  outputs/sklearn_mnist_model.pkl" in output.splitlines()
 
 
+OWN = """
+import argparse, json, os
+from helper import square
+from azureml.core import Run
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--path")
+parser.add_argument("--nodes", type=int)
+args = parser.parse_args()
+rank, count = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+total = square(args.nodes + rank)
+if count > 1:
+    import torch
+    torch.distributed.init_process_group("gloo")
+    shared = torch.tensor(total)
+    torch.distributed.all_reduce(shared)
+    total = int(shared)
+    torch.distributed.destroy_process_group()
+if rank == 0:
+    run = Run.get_context(allow_offline=False)
+    run.log("total", total)
+    run.log("files", len(os.listdir(args.path)))
+    with open("outputs/total.json", "w") as file:
+        json.dump({"total": total, "sent": sorted(os.listdir("."))}, file)
+    run.complete()
+"""
+
+
+@pytest.fixture
+def own_project(project) -> Path:
+    """A project of one's own, outside the package: a script beside a module, an ignore file, and data."""
+    for name, text in {
+        "code/train.py": OWN, "code/helper.py": "def square(x): return x * x", "code/notes.txt": "not sent",
+        "code/.amlignore": "*.txt", "numbers/a.csv": "1", "numbers/b.csv": "2",
+    }.items():  # fmt: skip
+        (project / name).parent.mkdir(exist_ok=True)
+        (project / name).write_text(text)
+    return project
+
+
+@pytest.mark.parametrize(("processes", "total"), [(1, 9), (2, 9 + 16)])
+def test_a_script_of_ones_own(processes, total, run, own_project):
+    if processes > 1:
+        pytest.importorskip("torch")
+    words = ("submit", "code/train.py", *LOOPBACK, "--source", "code", "--data", "numbers", "--wait",
+             "--processes-per-node", processes)  # fmt: skip
+    code, out, err = run(*words, "--", "--path", "{data}", "--nodes", "3")
+    assert code == 0, err
+    run_id = re.search(r"^run (train_\S+)$", out, re.M)[1]
+    assert json.loads(re.search(r"^Completed: (.*)$", out, re.M)[1]) == {"total": total, "files": 2}
+    assert run("runs", "download", run_id)[0] == 0
+    found = json.loads((own_project / "outputs" / "total.json").read_text())
+    sent = {name for name in found["sent"] if not name.startswith("__")}
+    assert found["total"] == total and sent == {".amlignore", "helper.py", "logs", "outputs", "train.py"}
+
+
+def test_a_script_is_described_checked_and_exported_as_a_trainer_is(run, own_project):
+    words = ("code/train.py", "--data", "numbers", "--experiment", "mine", "--", "--path", "{data}")
+    code, out, _ = run("submit", words[0], "--dry-run", *words[1:])
+    request = json.loads(out)
+    assert code == 0 and request["experiment"] == "mine" and request["snapshot"]["files"] == 3
+    command = "python train.py --path DatasetConsumptionConfig:data"
+    assert request["run_configuration"]["command"] == command
+    (own_project / "job.json").write_text(json.dumps(request["job"]))
+    code, out, _ = run("submit", "train.py", "--job", "job.json", "--dry-run")
+    assert code == 0 and json.loads(out)["job"] == request["job"]
+    assert run("preflight", *words)[:2] == (0, "preflight found no errors\n")
+    assert run("submit", words[0], "--export", "job.yml", *words[1:])[0] == 0
+    assert {path.name for path in (own_project / "job.code").iterdir()} >= {
+        "train.py",
+        "helper.py",
+        ".amlignore",
+    }
+    assert not (own_project / "job.code" / "notes.txt").exists()
+    code, _, err = run("preflight", "code/notes.txt")
+    assert code == 1 and "error: script notes.txt would not be sent: the ignore file of code lists it" in err
+    code, _, err = run("preflight", "absent.py", "--source", "code")
+    assert code == 1 and "error: there is no script absent.py in the source code" in err
+    code, _, err = run("preflight", "code/train.py", "--source", "numbers")
+    assert (
+        code == 1
+        and err
+        == "error: script ../code/train.py is outside the source numbers; name a folder that holds it\n"
+    )
+
+
 def test_runs_of_the_workspace(submitted, run, tmp_path):
     run_id, _ = submitted
     code, out, _ = run("runs", "list", *LOOPBACK)

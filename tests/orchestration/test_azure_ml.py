@@ -24,16 +24,14 @@ from papershell.orchestration.azure.job import Cluster, TrainJob
 from papershell.orchestration.azure.run_handle import RunHandle, find_run
 from papershell.orchestration.azure.sdk import asking, sdk_version
 from papershell.orchestration.azure.sign_in import authentication, check_config
-from papershell.orchestration.azure.snapshot import measure
 from papershell.orchestration.azure.submission import request, submit
 from papershell.orchestration.azure.uploads import register_dataset, upload_folder
 from papershell.orchestration.azure.workspace_records import WorkspaceRecords
-from papershell.orchestration.catalogue import TRAINERS, Trainer
 from papershell.orchestration.errors import OrchestrationError
 from papershell.orchestration.workspaces import open_workspace
 
 PROBE = '''
-"""A trainer in the form of the project's own."""
+"""A script of one's own."""
 import argparse
 from pathlib import Path
 from azureml.core import Run
@@ -52,18 +50,11 @@ run.complete()
 
 
 @pytest.fixture
-def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A source folder with one trainer, known by the name ``probe``."""
+def source(tmp_path: Path) -> Path:
+    """A source folder with one script."""
     folder = tmp_path / "source"
-    for name in ("papershell", "papershell/kernels", "papershell/trainers"):
-        (folder / name).mkdir(parents=True)
-        (folder / name / "__init__.py").touch()
-    (folder / "papershell" / "trainers" / "probe.py").write_text(PROBE)
-    monkeypatch.setitem(
-        TRAINERS,
-        "probe",
-        Trainer("papershell.trainers.probe", "A probe.", "probes", "mnist", distributed=True),
-    )
+    folder.mkdir()
+    (folder / "probe.py").write_text(PROBE)
     return folder
 
 
@@ -76,9 +67,12 @@ def data(tmp_path: Path) -> Path:
     return folder
 
 
-def job(data: Path | str | None, **fields) -> TrainJob:
-    settings = {"environment": "environment-cpu.yml", "cluster": Cluster("cpucluster", "STANDARD_D4s_v5")}
-    return TrainJob("probe", **settings | {"data": None if data is None else str(data)} | fields)
+def job(source: Path, data: Path | str | None, **fields) -> TrainJob:
+    settings = {
+        "environment": environment_file(source.parent), "cluster": Cluster("cpucluster", "STANDARD_D4s_v5"),
+        "script": "probe.py", "source": str(source), "experiment": "probes",
+    }  # fmt: skip
+    return TrainJob(**settings | {"data": None if data is None else str(data)} | fields)
 
 
 def environment_file(tmp_path: Path) -> str:
@@ -90,10 +84,8 @@ def environment_file(tmp_path: Path) -> str:
 @pytest.mark.parametrize("mode", ["download", "mount"])
 def test_submit_wait_metrics_files_register(mode, workspace, source, data, tmp_path):
     shown: list[str] = []
-    described = job(
-        data, arguments=("--note", "a 'b' $HOME"), data_mode=mode, environment=environment_file(tmp_path)
-    )
-    handle = submit(described, workspace, source=measure(source), show=shown.append)
+    described = job(source, data, arguments=("--note", "a 'b' $HOME"), data_mode=mode)
+    handle = submit(described, workspace, show=shown.append)
     log = b""
 
     def take(chunk: bytes) -> None:
@@ -114,25 +106,25 @@ def test_submit_wait_metrics_files_register(mode, workspace, source, data, tmp_p
     assert find_run(workspace, handle.id).metrics() == {"files": 2}
     records = WorkspaceRecords(workspace)
     (found,) = [record for record in records.list_runs() if record.id == handle.id]
-    assert (found.name, found.experiment, found.status) == ("probe", "probes", "Completed")
+    assert (found.name, found.experiment, found.status) == ("probe.py", "probes", "Completed")
     assert found.metrics == {"files": 2.0} and "outputs/model.txt" in records.get_run(handle.id).files
 
 
 def test_a_registered_dataset_is_used_by_its_name(workspace, source, data, tmp_path):
     upload_folder(workspace, data, "elsewhere")
     register_dataset(workspace, "named", ["elsewhere/"])
-    described = job("dataset:named", environment=environment_file(tmp_path))
-    handle = submit(described, workspace, source=measure(source), show=lambda line: None)
+    described = job(source, "dataset:named")
+    handle = submit(described, workspace, show=lambda line: None)
     assert handle.wait(60) == "Completed", handle.failure()
     with pytest.raises(OrchestrationError, match="could not find dataset nameless: Cannot find dataset"):
-        submit(job("dataset:nameless"), workspace, source=measure(source))
+        submit(job(source, "dataset:nameless"), workspace)
 
 
 @pytest.mark.slow
 def test_several_nodes_through_the_job(workspace, source, data, tmp_path):
     pytest.importorskip("torch")
-    described = job(data, nodes=2, environment=environment_file(tmp_path))
-    handle = submit(described, workspace, source=measure(source), show=lambda line: None)
+    described = job(source, data, nodes=2)
+    handle = submit(described, workspace, show=lambda line: None)
     assert handle.wait(90) == "Completed", handle.failure()
     assert len([name for name in handle.files() if "std_log_process_" in name]) == 2
 
@@ -153,17 +145,17 @@ def test_an_upload_that_went_wrong_unnoticed_is_noticed(workspace, data, monkeyp
 
 
 def test_the_request_needs_no_network_and_is_what_is_sent(workspace, source, data, tmp_path, root):
-    described = job(data, nodes=1, time_limit_min=2, environment=environment_file(tmp_path))
-    planned = request(described, source=measure(source))
+    described = job(source, data, nodes=1, time_limit_min=2)
+    planned = request(described)
     json.dumps(planned)
-    handle = submit(described, workspace, source=measure(source), show=lambda line: None)
+    handle = submit(described, workspace, show=lambda line: None)
     sent = handle.run.get_details()["runDefinition"]
     kept = {"data", "environment"}  # filled in with ids by the submission
     assert {k: v for k, v in planned["run_configuration"].items() if k not in kept} == {
         k: v for k, v in sent.items() if k not in kept
     }
     assert planned["data"]["bytes"] == {"deep/test.gz": 1, "train.gz": 2000}
-    assert planned["snapshot"]["files"] == 4
+    assert planned["snapshot"]["files"] == 1
     assert planned["run_configuration"]["maxRunDurationSeconds"] == 120
     handle.cancel()
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from papershell.orchestration.azure.job import (
+    CPU_CLUSTER,
     GPU_CLUSTER,
     Cluster,
     JobError,
     TrainJob,
+    build_job,
     default_cluster,
 )
 from papershell.orchestration.catalogue import TRAINERS
@@ -23,6 +27,51 @@ JOB = TrainJob("torch-cifar10", Cluster("gpu-cluster", "STANDARD_NC4as_T4_v3"), 
 
 def changed(**fields):
     return json.dumps(json.loads(JOB.to_json()) | fields)
+
+
+def test_a_script_of_ones_own_is_a_job(tmp_path):
+    job = TrainJob(
+        script="sub/train it.py", source="code", experiment="mine", arguments=("--path", "{data}"), data="d"
+    )
+    assert TrainJob.from_json(job.to_json()) == job
+    assert job.name == "sub/train it.py" and job.cluster == CPU_CLUSTER
+    assert job.command("/mnt/d") == ["python", "'sub/train it.py'", "--path", "/mnt/d"]
+    assert replace(job, arguments=("1",)).command("/mnt/d") == [
+        "python",
+        "'sub/train it.py'",
+        "--data-folder",
+        "/mnt/d",
+        "1",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("program", "source", "script", "folder"),
+    [
+        ("code/train.py", None, "train.py", "code"),
+        ("code/train.py", "code", "train.py", "code"),
+        ("train.py", "code", "train.py", "code"),
+        ("code/sub/other.py", "code", "sub/other.py", "code"),
+        ("sub/other.py", "code", "sub/other.py", "code"),
+        ("absent.py", "code", "absent.py", "code"),
+        ("code/absent.py", None, "absent.py", "code"),
+    ],
+)
+def test_a_script_is_named_from_here_or_from_its_source(
+    program, source, script, folder, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "code" / "sub").mkdir(parents=True)
+    (tmp_path / "train.py").touch()
+    (tmp_path / "code" / "train.py").touch()
+    (tmp_path / "code" / "sub" / "other.py").touch()
+    job = build_job(program, source=source and Path(source))
+    assert (job.script, job.source, job.experiment_name) == (script, folder, Path(script).stem)
+    absolute = build_job(str(tmp_path / "code" / "train.py"), source=Path("code"))
+    assert (absolute.script, absolute.source) == ("train.py", "code")
+    with pytest.raises(JobError, match=r"script \.\./elsewhere\.py is outside the source code"):
+        (tmp_path / "elsewhere.py").touch()
+        build_job("elsewhere.py", source=Path("code"))
 
 
 @given(
@@ -51,6 +100,18 @@ def test_json_both_ways(trainer, arguments, data, nodes, minutes):
         (changed(cluster={"name": "c1"}), "lacks 'vm_size'"),
         (changed(cluster="c1"), "cluster is not a JSON object"),
         (changed(trainer="xgboost"), "choose one of logreg, keras-mnist, torch-cifar10"),
+        ("{}", "choose one of logreg, keras-mnist, torch-cifar10"),
+        (changed(script="train.py", source="."), "trainer torch-cifar10 runs beside it"),
+        (
+            changed(trainer="", script="train.py"),
+            "its source is missing; a job runs a trainer, or a script of a source",
+        ),
+        (
+            changed(trainer="", script="../train.py", source="src"),
+            "script ../train.py is outside the source src",
+        ),
+        (changed(trainer="", script="/train.py", source="src"), "script /train.py is outside the source src"),
+        (changed(arguments=["--path", "{data}"]), "stands for the job's data, and the job has none"),
         (changed(nodes=0), "nodes must be a whole number of at least 1"),
         (changed(nodes="2"), "nodes must be a whole number"),
         (changed(data_mode="copy"), "choose one of download, mount"),
@@ -74,15 +135,15 @@ def test_any_text_is_a_job_or_a_job_error(text):
 
 
 def test_the_walk_throughs_clusters():
-    assert default_cluster("keras-mnist", {}) == Cluster("gpu-cluster", "STANDARD_NC6", 0, 4)
-    assert default_cluster("logreg", {}) == Cluster("cpucluster", "STANDARD_D2_V2", 0, 4)
+    assert default_cluster(True, {}) == Cluster("gpu-cluster", "STANDARD_NC6", 0, 4)
+    assert default_cluster(False, {}) == Cluster("cpucluster", "STANDARD_D2_V2", 0, 4)
     asked = {
         "AML_COMPUTE_CLUSTER_NAME": "mine", "AML_COMPUTE_CLUSTER_SKU": "STANDARD_D4s_v5",
         "AML_COMPUTE_CLUSTER_MIN_NODES": "1", "AML_COMPUTE_CLUSTER_MAX_NODES": "2",
     }  # fmt: skip
-    assert default_cluster("logreg", asked) == Cluster("mine", "STANDARD_D4s_v5", 1, 2)
+    assert default_cluster(False, asked) == Cluster("mine", "STANDARD_D4s_v5", 1, 2)
     with pytest.raises(JobError, match="AML_COMPUTE_CLUSTER_MIN_NODES='many' is not a number"):
-        default_cluster("logreg", {"AML_COMPUTE_CLUSTER_MIN_NODES": "many"})
+        default_cluster(False, {"AML_COMPUTE_CLUSTER_MIN_NODES": "many"})
 
 
 def test_arguments_reach_the_shell_as_they_are():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,10 +12,13 @@ from datetime import date
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from papershell.orchestration.azure import conda_file, images, sizes, snapshot
 from papershell.orchestration.azure.job import Cluster, TrainJob
 from papershell.orchestration.azure.preflight import ERROR, WARNING, preflight, quota
+from papershell.orchestration.errors import OrchestrationError
 
 TODAY = date(2026, 11, 20)
 T4, A100, V100, NC6 = "STANDARD_NC4as_T4_v3", "STANDARD_NC24ads_A100_v4", "STANDARD_NC6s_v3", "STANDARD_NC6"
@@ -28,7 +33,8 @@ class Project:
         self.root = folder / "source"
         for name in ("papershell/kernels", "papershell/trainers"):
             (self.root / name).mkdir(parents=True)
-            (self.root / name / "__init__.py").write_text("")
+        for name in ("logreg", "keras_mnist", "torch_cifar10"):
+            (self.root / "papershell" / "trainers" / f"{name}.py").write_text("")
         self.data = folder / "mnist"
         self.data.mkdir()
         (self.data / "train-images.gz").write_bytes(b"x")
@@ -39,6 +45,7 @@ class Project:
             Cluster("gpu-cluster", T4),
             str(conda_file.shipped("gpu")),
             data=str(self.data),
+            source=str(self.root),
         )
 
     def pins(self, *lines: str, pip: tuple[str, ...] = ("azureml-core==1.61.0.post4",)) -> None:
@@ -58,9 +65,9 @@ class Project:
         self.size("STANDARD_D4s_v5")
 
 
-def _large(p: Project) -> None:
+def _large(p: Project, size_bytes: int = snapshot.MAX_BYTES + 1) -> None:
     with (p.root / "papershell" / "trainers" / "weights.bin").open("wb") as file:
-        file.truncate(snapshot.MAX_BYTES + 1)
+        file.truncate(size_bytes)
 
 
 def _many(p: Project) -> None:
@@ -68,8 +75,15 @@ def _many(p: Project) -> None:
         (p.root / "papershell" / "kernels" / f"f{number}.txt").touch()
 
 
-def _link(p: Project) -> None:
-    (p.root / "papershell" / "kernels" / "secret").symlink_to("/etc/passwd")
+def _script(p: Project, name: str = "train.py", text: str = "print(1)") -> None:
+    """Let the job run a script of one's own."""
+    (p.root / name).write_text(text)
+    p.change(trainer="", script=name)
+
+
+def _unsent(p: Project) -> None:
+    _script(p)
+    (p.root / ".amlignore").write_text("*.py\n")
 
 
 def _text(text: str) -> Callable[[Project], None]:
@@ -143,8 +157,18 @@ FAULTS: list[tuple[str, Callable[[Project], None], str, str]] = [
     # Snapshot
     ("large snapshot", _large, ERROR, "is 300 MB, Azure ML takes 300 MB; move away or list in .amlignore: "
      "papershell/trainers/weights.bin (314.6 MB)"),
-    ("many files", _many, ERROR, "has 2002 files, Azure ML takes 2,000"),
-    ("link", _link, ERROR, "papershell/kernels/secret is a symbolic link"),
+    ("many files", _many, ERROR, "has 2003 files, Azure ML takes 2,000"),
+    ("two gigabytes", lambda p: (_script(p), _large(p, 2 << 30)), ERROR, "is 2048 MB, Azure ML takes 300 MB"),
+    # Scripts
+    ("package missing", lambda p: shutil.rmtree(p.root / "papershell"), ERROR,
+     "there is no script papershell/trainers/torch_cifar10.py in the source"),
+    ("no script", lambda p: (_script(p), (p.root / "train.py").unlink()), ERROR, "there is no script train.py in"),
+    ("script not sent", _unsent, ERROR, "script train.py would not be sent: the ignore file of"),
+    ("no Python file", lambda p: _script(p, "train.sh"), ERROR, "train.sh is no Python file; its name ends with .sh"),
+    ("no Python", lambda p: _script(p, text="a\n1 +\n"), ERROR, "train.py is not valid Python: line 2, invalid syntax"),
+    ("bytes", lambda p: _script(p, text="\0"), ERROR, "train.py is not valid Python: source code string cannot"),
+    ("nothing reports", lambda p: (_script(p), p.pins("python=3.11", pip=("numpy",))), WARNING,
+     "lists none of azureml-core, azureml-defaults, azureml-mlflow"),
     # Data
     ("no data", lambda p: p.change(data="nowhere"), ERROR, "there is no data folder nowhere"),
     ("empty data", lambda p: (p.data / "train-images.gz").unlink(), ERROR, "holds no file"),
@@ -155,10 +179,10 @@ FAULTS: list[tuple[str, Callable[[Project], None], str, str]] = [
 @pytest.mark.parametrize(("plant", "level", "says"), [f[1:] for f in FAULTS], ids=[f[0] for f in FAULTS])
 def test_a_planted_fault_is_found(plant, level, says, tmp_path):
     project = Project(tmp_path)
-    assert preflight(project.job, source=snapshot.measure(project.root), today=TODAY) == []
+    assert preflight(project.job, today=TODAY) == []
     plant(project)
     start = time.perf_counter()
-    found = preflight(project.job, source=snapshot.measure(project.root), today=TODAY)
+    found = preflight(project.job, today=TODAY)
     assert time.perf_counter() - start < 1
     fitting = [finding for finding in found if says in finding.message]
     assert [finding.level for finding in fitting] == [level], found
@@ -173,19 +197,19 @@ def test_there_are_twenty_faults_and_more():
 def test_clean_gpu_jobs_pass(size, tmp_path):
     project = Project(tmp_path)
     project.size(size)
-    assert preflight(project.job, source=snapshot.measure(project.root), today=TODAY) == []
+    assert preflight(project.job, today=TODAY) == []
 
 
 def test_a_clean_cpu_job_passes(tmp_path):
     project = Project(tmp_path)
     project.cpu()
-    assert preflight(project.job, source=snapshot.measure(project.root), today=TODAY) == []
+    assert preflight(project.job, today=TODAY) == []
 
 
 def test_a_size_is_there_until_the_day_it_retires(tmp_path):
     project = Project(tmp_path)
     project.size(V100)
-    before = preflight(project.job, source=snapshot.measure(project.root), today=date(2025, 9, 29))
+    before = preflight(project.job, today=date(2025, 9, 29))
     assert [finding.level for finding in before] == [WARNING]
 
 
@@ -193,23 +217,100 @@ def test_amlignore_is_honoured_and_stands_before_gitignore(tmp_path):
     project = Project(tmp_path)
     _large(project)
     (project.root / ".gitignore").write_text("papershell/trainers/weights.bin\n")
-    assert preflight(project.job, source=snapshot.measure(project.root), today=TODAY) == []
+    assert preflight(project.job, today=TODAY) == []
     (project.root / ".amlignore").write_text("*.txt\n")
-    assert len(preflight(project.job, source=snapshot.measure(project.root), today=TODAY)) == 1
+    assert len(preflight(project.job, today=TODAY)) == 1
     (project.root / ".amlignore").write_text("weights.*\n")
-    assert preflight(project.job, source=snapshot.measure(project.root), today=TODAY) == []
+    assert preflight(project.job, today=TODAY) == []
+
+
+def staged(job: TrainJob, folder: Path) -> set[str]:
+    """The files that a job sends."""
+    snapshot.stage(job.snapshot(), folder)
+    found = (Path(top, name) for top, _, names in os.walk(folder) for name in names)
+    return {path.relative_to(folder).as_posix() for path in found}
 
 
 def test_what_preflight_measures_is_what_is_sent(tmp_path):
     project = Project(tmp_path)
-    (project.root / "papershell" / "kernels" / "__pycache__").mkdir()
-    (project.root / "papershell" / "kernels" / "__pycache__" / "x.pyc").touch()
-    (project.root / "secret.txt").touch()
-    snapshot.stage(snapshot.measure(project.root), tmp_path / "staged")
-    staged = [Path(top, name) for top, _, names in os.walk(tmp_path / "staged") for name in names]
-    assert {p.relative_to(tmp_path / "staged").as_posix() for p in staged} == {
-        "papershell/kernels/__init__.py", "papershell/trainers/__init__.py"
-    }  # fmt: skip
+    for name in ("papershell/kernels/__pycache__", "papershell/orchestration", ".git"):
+        (project.root / name).mkdir()
+        (project.root / name / "x").touch()
+    (project.root / "other.txt").touch()
+    trainers = {f"papershell/trainers/{name}.py" for name in ("logreg", "keras_mnist", "torch_cifar10")}
+    assert staged(project.job, tmp_path / "of a trainer") == trainers
+    _script(project)
+    everything = {*trainers, "train.py", "other.txt", "papershell/orchestration/x"}
+    assert staged(project.job, tmp_path / "of a script") == everything
+
+
+def test_the_client_would_choose_the_same_files(tmp_path):
+    """What `azureml-core` itself takes of a source folder, by its own rules."""
+    from azureml._base_sdk_common.merkle_tree import create_merkletree
+    from azureml._project.ignore_file import get_project_ignore_file
+
+    root = tmp_path / "source"
+    for name in (
+        "train.py",
+        "keep/a.txt",
+        "keep/b.bin",
+        "data/a.txt",
+        "data/deep/c.txt",
+        "x/y/z.log",
+        "x/keep.log",
+    ):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    (root / "linked").symlink_to(root / "keep")
+    (root / ".gitignore").write_text("*\n")
+    for lines in (
+        "*.bin",
+        "data",
+        "data/\n!data/a.txt",
+        "/x/**\n!x/keep.log",
+        "*.log\n!keep.log",
+        "linked",
+        ".amlignore",
+    ):
+        (root / ".amlignore").write_text(f"# own\n{lines}\n")
+
+        def files(node, prefix=""):
+            for child in node.children:
+                yield from (
+                    [prefix + child.name] if child.is_file() else files(child, f"{prefix}{child.name}/")
+                )
+
+        theirs = create_merkletree(str(root), get_project_ignore_file(str(root)).is_file_excluded)
+        assert set(snapshot.measure(root).sizes_bytes) == set(files(theirs)), lines
+
+
+def test_links_are_followed_but_not_round_in_circles(tmp_path):
+    project = Project(tmp_path)
+    _script(project)
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "w.bin").write_bytes(bytes(3))
+    (project.root / "linked").symlink_to(tmp_path / "weights")
+    assert project.job.snapshot().sizes_bytes["linked/w.bin"] == 3
+    (project.root / "self").symlink_to(project.root)
+    with pytest.raises(OrchestrationError, match="self is a link to a folder that it lies in; remove it"):
+        project.job.snapshot()
+    (project.root / "self").unlink()
+    (project.root / "broken").symlink_to("nowhere")
+    with pytest.raises(OrchestrationError, match="broken is a link that leads nowhere; remove it"):
+        project.job.snapshot()
+    project.change(source=str(tmp_path / "absent"))
+    with pytest.raises(OrchestrationError, match=r"there is no source folder .*absent"):
+        project.job.snapshot()
+
+
+@given(st.binary(max_size=60))
+def test_any_ignore_file_is_honoured_or_one_sentence(lines):
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / ".amlignore").write_bytes(lines)
+        try:
+            snapshot.measure(Path(folder))
+        except OrchestrationError as error:
+            assert "cannot be read" in str(error) and "\n" not in str(error)
 
 
 def test_quota(tmp_path):

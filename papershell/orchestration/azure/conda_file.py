@@ -46,6 +46,10 @@ class CondaFile:
         """Return the pin of a package in the conda part (pip=False), the pip part (True), or either."""
         return next((p for p in self.pins if p.name == name and pip in (None, p.pip)), None)
 
+    def pins_any(self, *names: str) -> bool:
+        """Return whether the file names one of these packages."""
+        return any(pin.name in names for pin in self.pins)
+
     def versions(self, name: str) -> SpecifierSet | None:
         """Return everything that the file demands of a package, or None if it does not name it."""
         found = [str(pin.versions) for pin in self.pins if pin.name == name]

@@ -11,7 +11,7 @@ from typing import Any
 
 from papershell.kernels.files import replacing, replacing_path
 from papershell.orchestration.azure.job import TrainJob
-from papershell.orchestration.azure.snapshot import Snapshot, measure, stage
+from papershell.orchestration.azure.snapshot import Snapshot, stage
 from papershell.orchestration.errors import OrchestrationError
 
 _SCHEMAS = "https://azuremlschemas.azureedge.net/latest"
@@ -24,15 +24,11 @@ ENV PATH=/azureml-envs/job/bin:$PATH
 """
 
 
-def export(job: TrainJob, target: Path, *, source: Snapshot | None = None) -> list[Path]:
+def export(job: TrainJob, target: Path) -> list[Path]:
     """Write ``target`` (the command job) and, beside it, its environment, data and code.
 
     The job refers to the other files by relative paths, so ``az ml job create -f job.yml`` creates
     everything that it needs. Each file is written whole or not at all.
-
-    Parameters
-    ----------
-    source : the snapshot that travels with the job; None measures papershell's own.
 
     Returns
     -------
@@ -64,7 +60,7 @@ def export(job: TrainJob, target: Path, *, source: Snapshot | None = None) -> li
     files = {path: yaml.safe_dump(d, sort_keys=False, width=120).encode() for path, d in documents.items()}
     files[image / "conda.yml"] = conda.read_bytes()
     files[image / "Dockerfile"] = (job.dockerfile + _CONDA_ENVIRONMENT).encode()
-    _write_code(source or measure(), code)
+    _write_code(job.snapshot(), code)
     for path, content in files.items():
         with replacing(path, parents=True) as file:
             file.write(content)
@@ -77,12 +73,12 @@ def _command_job(job: TrainJob, stem: str) -> dict[str, Any]:
         "$schema": f"{_SCHEMAS}/commandJob.schema.json",
         "type": "command",
         "experiment_name": job.experiment_name,
-        "display_name": job.trainer,
+        "display_name": job.name,
         "code": f"./{stem}.code",
         "command": " ".join(map(str, job.command(data))),
         "environment": f"file:./{stem}.environment.yml",
         "compute": f"azureml:{job.cluster.name}",
-        "tags": {"trainer": job.trainer},
+        "tags": {"trainer": job.name},
     }
     return document | _options(job)
 

@@ -6,6 +6,8 @@ at files of this machine. `quota` judges the cores that the service reports.
 
 from __future__ import annotations
 
+import ast
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -18,8 +20,7 @@ from papershell.orchestration.azure.conda_file import CondaFile, CondaFileError,
 from papershell.orchestration.azure.job import TrainJob
 from papershell.orchestration.azure.pins import conflicts, leaves_room_below
 from papershell.orchestration.azure.sizes import VmSize
-from papershell.orchestration.azure.snapshot import MAX_BYTES, MAX_FILES, PACKAGE, Snapshot, measure
-from papershell.orchestration.azure.uploads import folder_sizes
+from papershell.orchestration.azure.snapshot import MAX_BYTES, MAX_FILES, Snapshot, file_sizes
 from papershell.orchestration.catalogue import TRAINERS, Trainer
 from papershell.orchestration.table import size_text
 
@@ -84,6 +85,9 @@ class _Case:
         return [major for major in (11, 12, 13) if any(allowed.contains(f"{major}.{m}") for m in range(15))]
 
 
+_REPORTERS = ("azureml-core", "azureml-defaults", "azureml-mlflow")
+
+
 class _Rule(NamedTuple):
     """``message`` returns the sentence of a fault, or anything false if the job does not have it."""
 
@@ -104,14 +108,14 @@ _RULES = (
     _Rule(ERROR, lambda c: c.size.machine != "x86_64" and (
         f"VM size {c.size.name} has an {c.size.machine} processor, and no base image here is built for it; "
         f"take an x86_64 size such as STANDARD_ND96isr_H200_v5")),
-    _Rule(WARNING, lambda c: c.size.gpus and not c.trainer.gpu and (
-        f"{c.job.trainer} leaves the {c.size.gpu} of {c.size.name} idle unless told otherwise; a CPU size "
+    _Rule(WARNING, lambda c: c.size.gpus and c.trainer.gpu is False and (
+        f"{c.job.name} leaves the {c.size.gpu} of {c.size.name} idle unless told otherwise; a CPU size "
         f"such as STANDARD_D4s_v5 costs less")),
     _Rule(WARNING, lambda c: c.known and not c.size.gpus and c.trainer.gpu and (
-        f"{c.size.name} has no GPU, and {c.job.trainer} is made for one")),
+        f"{c.size.name} has no GPU, and {c.job.name} is made for one")),
     # Nodes
     _Rule(ERROR, lambda c: c.job.distributed and not c.trainer.distributed and (
-        f"{c.job.trainer} runs in one process; only "
+        f"{c.job.name} runs in one process; only "
         f"{', '.join(name for name, t in TRAINERS.items() if t.distributed)} can use several"), cloud=False),
     _Rule(ERROR, lambda c: c.job.nodes > c.job.cluster.max_nodes and (
         f"the job wants {c.job.nodes} nodes and cluster {c.job.cluster.name} has at most "
@@ -137,8 +141,11 @@ _RULES = (
     # Environment files
     _Rule(WARNING, lambda c: c.file and not {"conda-forge", "nodefaults"} & set(c.file.channels) and (
         f"environment file {c.file.path.name} does not name the channel conda-forge")),
-    _Rule(ERROR, lambda c: c.file and not (c.file.pin("azureml-core") or c.file.pin("azureml-defaults")) and (
+    _Rule(ERROR, lambda c: c.trainer.module and c.file and not c.file.pins_any("azureml-core", "azureml-defaults") and (
         f"environment file {c.file.path.name} lists no azureml-core; without it the run logs nothing")),
+    _Rule(WARNING, lambda c: not c.trainer.module and c.file and not c.file.pins_any(*_REPORTERS) and (
+        f"environment file {c.file.path.name} lists none of {', '.join(_REPORTERS)}; without one of them "
+        f"the run logs no metrics")),
     _Rule(ERROR, lambda c: c.file and _without_code(c.file, c)),
     _Rule(ERROR, lambda c: c.file and c.cuda_majors and not c.cuda_has_code and (
         f"environment file {c.file.path.name}: CUDA {c.cuda_majors[0]} has no code for the {c.size.gpu} of "
@@ -156,29 +163,24 @@ _RULES = (
     _Rule(ERROR, lambda c: len(c.source.sizes_bytes) > MAX_FILES and (
         f"the snapshot of {c.source.root} has {len(c.source.sizes_bytes)} files, Azure ML takes 2,000; "
         f"list those that are not source in .amlignore"), cloud=False),
-    _Rule(ERROR, lambda c: c.source.links and (
-        f"{c.source.links[0]} is a symbolic link, which a snapshot does not carry; copy the file there"),
-        cloud=False),
-    _Rule(ERROR, lambda c: not c.source.sizes_bytes and (
-        f"there is no package {PACKAGE} below {c.source.root}"), cloud=False),
+    _Rule(ERROR, lambda c: _script_fault(c.trainer.script, c.source), cloud=False),
     # Data
-    _Rule(WARNING, lambda c: c.job.data is None and "--data-folder" not in c.job.arguments and (
-        f"no data is given, so {c.job.trainer} looks in its own folder `data`, which is empty"), cloud=False),
+    _Rule(WARNING, lambda c: c.trainer.data and c.job.data is None and "--data-folder" not in c.job.arguments and (
+        f"no data is given, so {c.job.name} looks in its own folder `data`, which is empty"), cloud=False),
     _Rule(ERROR, lambda c: c.job.data_folder and not c.job.data_folder.is_dir() and (
         f"there is no data folder {c.job.data_folder}; `papershell data fetch` brings the public ones"),
         cloud=False),
     _Rule(ERROR, lambda c: c.job.data_folder and c.job.data_folder.is_dir()
-          and not folder_sizes(c.job.data_folder) and (
+          and not file_sizes(c.job.data_folder) and (
         f"the data folder {c.job.data_folder} holds no file; `papershell data fetch` fills it"), cloud=False),
 )  # fmt: skip
 
 
-def preflight(job: TrainJob, *, source: Snapshot | None = None, today: date | None = None) -> list[Finding]:
+def preflight(job: TrainJob, *, today: date | None = None) -> list[Finding]:
     """Return every known fault of a job, errors first.
 
     Parameters
     ----------
-    source : the snapshot that travels with the job; None measures papershell's own.
     today : the day on which Azure must offer the VM size; None is today.
     """
     size = job.vm_size or VmSize(job.cluster.vm_size, family="", vcpus=0, memory_gib=0)
@@ -189,8 +191,9 @@ def preflight(job: TrainJob, *, source: Snapshot | None = None, today: date | No
         found += [Finding(ERROR, f"environment file {file.path.name}: {s}", True) for s in conflicts(file)]
     except CondaFileError as error:
         found.append(Finding(ERROR, str(error)))
-    case = _Case(job, source or measure(), today or date.today(), size, TRAINERS[job.trainer],
-                 images.find(job.base_image), file)  # fmt: skip
+    case = _Case(
+        job, job.snapshot(), today or date.today(), size, job.known, images.find(job.base_image), file
+    )
     judged = ((rule, rule.message(case)) for rule in _RULES)
     found += [Finding(rule.level, str(message), rule.cloud) for rule, message in judged if message]
     return sorted(found, key=lambda finding: finding.level != ERROR)
@@ -230,13 +233,34 @@ def _without_code(file: CondaFile, case: _Case) -> str:
     capability = case.size.compute_capability or (99, 0)
     for name, pip, first, oldest in _OLDEST_GPU:
         pin = file.pin(name, pip=pip)
-        fails = name in case.trainer.libraries and pin and capability < oldest
+        used = not case.trainer.libraries or name in case.trainer.libraries
+        fails = used and pin and capability < oldest
         if fails and pin and not leaves_room_below(pin, first):
             return (
                 f"{name} from {first} on has no code for the {case.size.gpu} of {case.size.name} (compute "
                 f"capability {case.capability}, it needs {_dotted(oldest)}); pin {name}<{first} or take a "
                 f"newer GPU"
             )
+    return ""
+
+
+def _script_fault(script: str, source: Snapshot) -> str:
+    """Say why a script cannot run from the snapshot of its source."""
+    path = source.root / script
+    if not path.is_file():
+        return f"there is no script {script} in the source {source.root}; name its folder with --source"
+    if script not in source.sizes_bytes:
+        return (
+            f"script {script} would not be sent: the ignore file of {source.root} lists it; take it out there"
+        )
+    if path.suffix != ".py":
+        return f"script {script} is no Python file; its name ends with {path.suffix or 'no suffix'} instead of .py"
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            ast.parse(path.read_bytes(), script)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        line = f"line {error.lineno}, " if isinstance(error, SyntaxError) and error.lineno else ""
+        return f"script {script} is not valid Python: {line}{getattr(error, 'msg', error)}"
     return ""
 
 

@@ -1,27 +1,28 @@
-"""The source folders that travel with a job, measured before they are sent."""
+"""The files that travel with a job, chosen and measured before they are sent."""
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-PACKAGE = "papershell"
-STAYS = ("orchestration", "benchmarks")  # rooms of the package that a job does not need
+from papershell.orchestration.errors import OrchestrationError
+
 # azureml._restclient.constants: SNAPSHOT_MAX_SIZE_BYTES, SNAPSHOT_MAX_FILES
 MAX_BYTES = 300 * 1024 * 1024
 MAX_FILES = 2000
+IGNORE_FILES = (".amlignore", ".gitignore")  # the first that exists counts, as for azureml-core
+NEVER = (".git", "__pycache__", ".ipynb_checkpoints")
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The files of a snapshot: POSIX names below ``root``, with sizes; links are listed apart."""
+    """The files of a snapshot: POSIX names below ``root``, with sizes."""
 
     root: Path
     sizes_bytes: dict[str, int]
-    links: tuple[str, ...]
 
     @property
     def total_bytes(self) -> int:
@@ -33,33 +34,56 @@ class Snapshot:
         return sorted(self.sizes_bytes, key=lambda name: -self.sizes_bytes[name])[:count]
 
 
-def source_root() -> Path:
-    """Return the folder in which the package papershell lies: of a checkout, or of an installation."""
-    return Path(__file__).resolve().parents[3]
+def measure(root: Path, ignore: Sequence[str] = ()) -> Snapshot:
+    """Return the snapshot of a folder by azureml-core's rules (``azureml._project.ignore_file``, ``merkle_tree``).
 
-
-def measure(root: Path | None = None) -> Snapshot:
-    """Return the snapshot of the package papershell below ``root``: its kernels and trainers.
-
-    ``.amlignore`` of ``root`` is honoured, or ``.gitignore`` if there is none, as azureml-core does.
+    ``.amlignore`` of the folder is honoured, or ``.gitignore`` if there is none; links are followed. `NEVER` adds
+    what git and Python keep for themselves.
 
     Parameters
     ----------
-    root : None takes the papershell that runs.
+    ignore : further lines in gitignore's words, before those of the file.
+
+    Raises
+    ------
+    OrchestrationError
+        The folder is missing or holds something that cannot be sent, or its ignore file cannot be read.
     """
-    root = root or source_root()
-    ignored = _ignored(root)
-    sizes, links = {}, []
-    for top, folders, names in os.walk(root / PACKAGE):
-        stays = STAYS if Path(top) == root / PACKAGE else ()
-        folders[:] = sorted(name for name in folders if name not in ("__pycache__", *stays))
-        for path in (Path(top) / name for name in sorted(names)):
-            relative = path.relative_to(root).as_posix()
-            if not ignored(relative) and path.is_symlink():
-                links.append(relative)
-            elif not ignored(relative):
-                sizes[relative] = path.stat().st_size
-    return Snapshot(root, sizes, tuple(links))
+    if not root.is_dir():
+        raise OrchestrationError(
+            f"there is no source folder {root}; name the folder of the code with --source"
+        )
+    return Snapshot(root, file_sizes(root, _ignored(root, ignore)))
+
+
+def file_sizes(folder: Path, ignored: Callable[[str], bool] = lambda name: False) -> dict[str, int]:
+    """Return the size in bytes of every file below ``folder``, by its POSIX name; links are followed.
+
+    Raises
+    ------
+    OrchestrationError
+        A link leads nowhere or to a folder above it, or something is neither a file nor a folder.
+    """
+    return dict(_walk(folder, "", ignored, (os.path.realpath(folder),)))
+
+
+def _walk(
+    folder: Path, prefix: str, ignored: Callable[[str], bool], above: tuple[str, ...]
+) -> Iterator[tuple[str, int]]:
+    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        name = prefix + entry.name
+        if ignored(name):
+            continue
+        if entry.is_dir():
+            real = os.path.realpath(entry.path)
+            if real in above:
+                raise OrchestrationError(f"{entry.path} is a link to a folder that it lies in; remove it")
+            yield from _walk(Path(entry.path), f"{name}/", ignored, (*above, real))
+        elif entry.is_file():
+            yield name, entry.stat().st_size
+        else:
+            kind = "a link that leads nowhere" if entry.is_symlink() else "neither a file nor a folder"
+            raise OrchestrationError(f"{entry.path} is {kind}; remove it")
 
 
 def stage(snapshot: Snapshot, folder: Path) -> None:
@@ -70,11 +94,12 @@ def stage(snapshot: Snapshot, folder: Path) -> None:
         shutil.copyfile(snapshot.root / name, target)
 
 
-def _ignored(root: Path) -> Callable[[str], bool]:
+def _ignored(root: Path, lines: Sequence[str]) -> Callable[[str], bool]:
     import pathspec
 
-    for name in (".amlignore", ".gitignore"):
-        if (root / name).is_file():
-            lines = (root / name).read_text(encoding="utf-8").splitlines()
-            return pathspec.PathSpec.from_lines("gitwildmatch", lines).match_file
-    return lambda relative: False
+    file = next((root / name for name in IGNORE_FILES if (root / name).is_file()), None)
+    try:
+        own = file.read_text(encoding="utf-8").splitlines() if file else []
+        return pathspec.PathSpec.from_lines("gitwildmatch", [*lines, *own, *NEVER]).match_file
+    except ValueError as error:  # also of bytes that are not UTF-8
+        raise OrchestrationError(f"{file} cannot be read: {' '.join(str(error).split())}") from error

@@ -12,9 +12,8 @@ from papershell.orchestration.azure.cluster import ensure_cluster
 from papershell.orchestration.azure.job import TrainJob
 from papershell.orchestration.azure.run_handle import RunHandle
 from papershell.orchestration.azure.sdk import asking
-from papershell.orchestration.azure.snapshot import Snapshot, measure, stage
-from papershell.orchestration.azure.uploads import folder_sizes, register_dataset, upload_folder
-from papershell.orchestration.catalogue import TRAINERS
+from papershell.orchestration.azure.snapshot import file_sizes, stage
+from papershell.orchestration.azure.uploads import register_dataset, upload_folder
 from papershell.orchestration.table import size_text
 
 if TYPE_CHECKING:
@@ -51,7 +50,7 @@ def run_config(job: TrainJob, source: Path, environment: Environment, data: obje
 
     distributed = None
     if job.distributed:
-        backend = "Nccl" if job.compute_capability and TRAINERS[job.trainer].gpu else "Gloo"
+        backend = "Nccl" if job.compute_capability and job.known.gpu is not False else "Gloo"
         processes = job.nodes * job.processes_per_node
         distributed = PyTorchConfiguration(backend, process_count=processes, node_count=job.nodes)
     limit = {"max_run_duration_seconds": int(job.time_limit_min * 60)} if job.time_limit_min else {}
@@ -65,15 +64,12 @@ def run_config(job: TrainJob, source: Path, environment: Environment, data: obje
     )
 
 
-def request(job: TrainJob, *, source: Snapshot | None = None) -> dict[str, Any]:
-    """Return everything that a submission would send, without any use of the network.
-
-    ``source`` is the snapshot that travels with the job; None measures papershell's own.
-    """
+def request(job: TrainJob) -> dict[str, Any]:
+    """Return everything that a submission would send, without any use of the network."""
     import azureml.core  # noqa: F401  (the next module cannot be the first that is loaded)
     from azureml._execution._commands import _serialize_run_config_to_dict
 
-    source = source or measure()
+    source = job.snapshot()
     data = None if job.data is None else f"DatasetConsumptionConfig:{_INPUT}"
     configuration = run_config(job, source.root, build_environment(job), data).run_config
     configuration.command = " ".join(map(str, job.command(data)))  # the SDK does so when it submits
@@ -92,7 +88,7 @@ def _data_plan(job: TrainJob) -> dict[str, Any] | None:
         return None
     plan: dict[str, Any] = {"dataset": job.dataset_name, "mode": job.data_mode}
     if job.data_folder:
-        plan |= {"upload_to": job.data_target, "bytes": folder_sizes(job.data_folder)}
+        plan |= {"upload_to": job.data_target, "bytes": file_sizes(job.data_folder)}
     return plan
 
 
@@ -100,7 +96,6 @@ def submit(
     job: TrainJob,
     workspace: Workspace,
     *,
-    source: Snapshot | None = None,
     show: Callable[[str], None] = print,
 ) -> RunHandle:
     """Submit a job; return when its cluster is ready and its run is queued.
@@ -109,7 +104,6 @@ def submit(
 
     Parameters
     ----------
-    source : the snapshot that travels with the job; None measures papershell's own.
     show : receives a line for each step.
 
     Raises
@@ -125,10 +119,10 @@ def submit(
         environment = build_environment(job).register(workspace)
     show(f"environment {environment.name}, version {environment.version}")
     with tempfile.TemporaryDirectory(prefix="papershell-") as folder:
-        stage(source or measure(), Path(folder))
+        stage(job.snapshot(), Path(folder))
         config = run_config(job, Path(folder), environment, data)
-        with asking(f"submit {job.trainer} to experiment {job.experiment_name}"):
-            tags = {"trainer": job.trainer, "job": job.to_json()}
+        with asking(f"submit {job.name} to experiment {job.experiment_name}"):
+            tags = {"trainer": job.name, "job": job.to_json()}
             run = Experiment(workspace, job.experiment_name).submit(config, tags=tags)
     return RunHandle(run)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from papershell.orchestration.azure.sdk import asking
+from papershell.orchestration.azure.snapshot import file_sizes
 from papershell.orchestration.errors import OrchestrationError
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def upload_folder(workspace: Workspace, folder: Path, target: str) -> dict[str, 
         A listing of the datastore does not show every file with its size: the SDK itself reports
         a failed upload in its log only.
     """
-    wanted = folder_sizes(folder)
+    wanted = file_sizes(folder)
     with asking(f"upload {folder}"):
         datastore = workspace.get_default_datastore()
         with _quiet():
@@ -41,12 +42,6 @@ def upload_folder(workspace: Workspace, folder: Path, target: str) -> dict[str, 
             f"({there.get(wrong[0], 0)} of {wanted[wrong[0]]} bytes); submit again"
         )
     return wanted
-
-
-def folder_sizes(folder: Path) -> dict[str, int]:
-    """Return the size in bytes of every file below ``folder``, by its POSIX name."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
 
 
 def register_dataset(workspace: Workspace, name: str, paths: Sequence[str]) -> Dataset:

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from papershell.orchestration.azure.job import TrainJob
     from papershell.orchestration.azure.preflight import Finding
     from papershell.orchestration.azure.run_handle import RunHandle
-    from papershell.orchestration.azure.snapshot import Snapshot
 
 _TRAINER_FLAGS = {"ignore_unknown_options": True, "allow_extra_args": True}
 BuildJob = Callable[..., Any]  # download: bool -> TrainJob
@@ -46,29 +45,31 @@ def submit(
     ] = None,
     wait: Annotated[bool, typer.Option(help="Show the log and wait for the end.")] = False,
 ) -> None:
-    """Submit a trainer as a run, on Azure ML or, with --workspace loopback, on this machine."""
+    """Submit a trainer or a script of your own as a run, on Azure ML or, with --workspace loopback, on this machine.
+
+    Its own flags follow; flags that submit has as well stand behind --.
+    """
     from papershell.orchestration.azure.export import export as write_files
     from papershell.orchestration.azure.preflight import preflight
-    from papershell.orchestration.azure.snapshot import measure
     from papershell.orchestration.azure.submission import request
     from papershell.orchestration.workspaces import is_loopback
 
-    job, source = build(download=not (dry_run or export)), measure()
+    job = build(download=not (dry_run or export))
     here = is_loopback(workspace)
-    stops = _stops(preflight(job, source=source), here=here)
+    stops = _stops(preflight(job), here=here)
     if dry_run:
-        print(json.dumps(request(job, source=source), indent=2))
+        print(json.dumps(request(job), indent=2))
     if stops:
         raise typer.Exit(1)
-    for path in write_files(job, export, source=source) if export else ():
+    for path in write_files(job, export) if export else ():
         print(f"wrote {path}")
     if not (dry_run or export):
-        handle = _send(job, source, opened(workspace, auth), here=here)
+        handle = _send(job, opened(workspace, auth), here=here)
         if wait:
             _wait(handle, workspace)
 
 
-def _send(job: TrainJob, source: Snapshot, workspace: Any, *, here: bool) -> RunHandle:
+def _send(job: TrainJob, workspace: Any, *, here: bool) -> RunHandle:
     """Submit a job to an opened workspace, unless its quota forbids it."""
     from papershell.orchestration.azure.cluster import free_cores
     from papershell.orchestration.azure.preflight import quota
@@ -76,7 +77,7 @@ def _send(job: TrainJob, source: Snapshot, workspace: Any, *, here: bool) -> Run
 
     if _stops(quota(job, free_cores(workspace)), here=here):
         raise typer.Exit(1)
-    handle = submit(job, workspace, source=source, show=lambda line: print(line, file=sys.stderr))
+    handle = submit(job, workspace, show=lambda line: print(line, file=sys.stderr))
     print(f"run {handle.id}", flush=True)
     if not here:
         print(f"portal {handle.portal_url}", file=sys.stderr)
@@ -94,7 +95,15 @@ def preflight(build: BuildJob) -> None:
 
 def _describe(
     context: typer.Context,
-    trainer: Annotated[str, typer.Argument(help="logreg, keras-mnist or torch-cifar10, then its own flags.")],
+    program: Annotated[
+        str,
+        typer.Argument(
+            help="logreg, keras-mnist, torch-cifar10, or a script such as train.py; then its own flags."
+        ),
+    ],
+    source: Annotated[
+        Path | None, typer.Option(help="Folder of code that travels (default: the script's own).")
+    ] = None,
     data: Annotated[
         str | None, typer.Option(help="A folder, mnist, digits, cifar10, or dataset:NAME of the workspace.")
     ] = None,
@@ -148,12 +157,12 @@ def _read_job(context: typer.Context, path: Path) -> TrainJob:
 
     described = TrainJob.from_json(path.read_bytes())
     sources = {
-        name: context.get_parameter_source(name) for name in _JOB_OPTIONS if name not in ("trainer", "job")
+        name: context.get_parameter_source(name) for name in _JOB_OPTIONS if name not in ("program", "job")
     }
     given = [f"--{name.replace('_', '-')}" for name, by in sources.items() if by and by.name == "COMMANDLINE"]
-    if described.trainer != context.params["trainer"] or given or context.args:
-        unused = ", ".join([*given, *context.args]) or f"trainer {context.params['trainer']!r}"
-        raise JobError(f"{path} says all of the job, for {described.trainer}; leave out {unused}")
+    if described.name != context.params["program"] or given or context.args:
+        unused = ", ".join([*given, *context.args]) or f"trainer {context.params['program']!r}"
+        raise JobError(f"{path} says all of the job, for {described.name}; leave out {unused}")
     return described
 
 

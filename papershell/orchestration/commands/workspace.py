@@ -12,6 +12,11 @@ from papershell.orchestration.table import print_table
 
 group = typer.Typer(help="Look into a workspace, or serve one on this machine.", no_args_is_help=True)
 
+Root = Annotated[
+    Path | None,
+    typer.Option(help="Folder of the workspace (default: your own loopback workspace).", show_default=False),
+]
+
 
 def register(app: typer.Typer) -> None:
     app.add_typer(group, name="workspace")
@@ -58,15 +63,31 @@ def serve(
     loopback.serve(root, port=port, options=options)
 
 
-@group.command()
-def clean(
-    root: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder of the workspace (default: your own loopback workspace).", show_default=False
+@group.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+def run(
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SCRIPT.py|NOTEBOOK.ipynb|-m MODULE [FLAGS]...", help="Flags go to the script."
         ),
-    ] = None,
+    ],
+    root: Root = None,
 ) -> None:
+    """Run a control script or notebook that was written for Azure, unchanged, on a workspace of this machine.
+
+    Workspace.from_config() and Workspace.get(...) give this workspace; it is served until the script ends. A notebook
+    keeps its outputs.
+    """
+    from papershell.orchestration.azure.sdk import sdk_version
+    from papershell.orchestration.loopback.control import run_control
+    from papershell.orchestration.workspaces import user_workspace_folder
+
+    sdk_version()  # fails without the SDK, before a service is started
+    raise typer.Exit(run_control(root or user_workspace_folder(), words))
+
+
+@group.command()
+def clean(root: Root = None) -> None:
     """Remove the working folders of ended runs; their records, logs, outputs and models stay."""
     from papershell.orchestration import loopback
     from papershell.orchestration.workspaces import user_workspace_folder

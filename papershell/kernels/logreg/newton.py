@@ -9,9 +9,9 @@ from __future__ import annotations
 import numpy as np
 
 from papershell.kernels.logreg.certificate import distance
+from papershell.kernels.logreg.iteration import Result, Status
 from papershell.kernels.logreg.losses import loss_and_residual
 from papershell.kernels.logreg.problem import Identity, Problem, Samples
-from papershell.kernels.logreg.solver import Result, Status
 
 MOST_PRODUCTS = 20_000_000  # of one Hessian
 MOST_UNKNOWNS = 200
@@ -40,7 +40,7 @@ def minimize(
     """
     if not problem.gap < np.inf:
         return None
-    X, P = samples.X * np.float64(samples.scale), samples.X.shape[1]
+    X, P = samples.rows(slice(None)) * np.float64(samples.scale), samples.X.shape[1]
     if samples.fit_intercept:
         X = np.column_stack([X, np.ones(len(X))])
     y, w, ridge = problem.labels(samples.y), samples.weight[problem.fold], problem.ridge

@@ -93,3 +93,28 @@ def clean(root: Root = None) -> None:
     from papershell.orchestration.workspaces import user_workspace_folder
 
     print(f"freed {loopback.clean(root or user_workspace_folder()) / 1e6:.1f} MB")
+
+
+@group.command("open")
+def open_page(
+    run: Annotated[
+        str | None, typer.Argument(help="Id of a run, to see its page.", show_default=False)
+    ] = None,
+    root: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the workspace (default: your own loopback workspace).", show_default=False
+        ),
+    ] = None,
+) -> None:
+    """Look at a loopback workspace in the browser; without one, print a link to its page.
+
+    The link is good for one browser and ten minutes. The service is started if need be.
+    """
+    from papershell.orchestration import loopback
+    from papershell.orchestration.browser import show
+    from papershell.orchestration.workspaces import user_workspace_folder
+
+    folder = root or user_workspace_folder()
+    link = loopback.page_link(folder, run)
+    print("opened the workspace's page in the browser" if show(link, folder) else link)

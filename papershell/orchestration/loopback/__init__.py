@@ -11,9 +11,21 @@ from papershell.orchestration.loopback.launch import (
     connect,
     find,
     in_use,
+    page_link,
     serve,
     start,
     stop,
 )
 
-__all__ = ["IDENTITY_FILE", "active_runs", "clean", "connect", "find", "in_use", "serve", "start", "stop"]
+__all__ = [
+    "IDENTITY_FILE",
+    "active_runs",
+    "clean",
+    "connect",
+    "find",
+    "in_use",
+    "page_link",
+    "serve",
+    "start",
+    "stop",
+]

@@ -62,7 +62,7 @@ def prepare(configuration: Document, store: Store, blobs: Path, folder: Path) ->
                 f"input {name!r} is to be handed over by {mechanism}; use as_mount or as_download"
             )
         dataset = ((wanted.get("dataLocation") or {}).get("dataset") or {}).get("id")
-        for address in _addresses(store, dataset, name) if mechanism != "direct" else ():
+        for address in addresses(store, dataset, name) if mechanism != "direct" else ():
             _lay(address, blobs, target, copy=mechanism != "mount")
         value = str(dataset) if mechanism == "direct" else str(target)
         prepared.append(
@@ -79,7 +79,7 @@ def prepare(configuration: Document, store: Store, blobs: Path, folder: Path) ->
     return prepared
 
 
-def _addresses(store: Store, dataset: str | None, name: str) -> list[str]:
+def addresses(store: Store, dataset: str | None, name: str) -> list[str]:
     """Return the addresses that a dataset's dataflow lists."""
     try:
         dataflow = saved_dataset(store, dataset or "")["dataflow"]

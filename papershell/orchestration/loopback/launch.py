@@ -20,6 +20,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from papershell.kernels.files import write_json
 from papershell.orchestration.errors import OrchestrationError
@@ -267,6 +268,15 @@ def clean(root: Path | str) -> int:
     """
     address = start(root, arguments=("--idle-seconds", "10"))
     return int(_ask(address, "POST", "clean")["bytes"])
+
+
+def page_link(root: Path | str, run_id: str | None = None) -> str:
+    """Return an address that opens the workspace's page, or that of a run, in one browser, once.
+
+    The service is started in the background unless one answers.
+    """
+    url = str(_ask(start(root), "POST", "link")["url"])
+    return f"{url}&to=/runs/{quote(run_id, safe='')}" if run_id else url
 
 
 def start(root: Path | str, *, arguments: tuple[str, ...] = (), timeout_s: float = 60.0) -> Address:

@@ -17,15 +17,26 @@ from papershell.trainers.logreg import LogisticRegression, LogisticRegressionCV
 X, Y = load_iris(return_X_y=True)
 
 
-def test_the_estimators_support_array_api_dispatch():
+def run_with_scipys_array_api(*arguments: str) -> None:
+    """Run pytest in a process in which SciPy, and so scikit-learn, takes arrays of other libraries."""
     pytest.importorskip("array_api_strict")
-    checks = Path(__file__).with_name("array_api_checks.py")
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(checks)],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments],
         env=os.environ | {"SCIPY_ARRAY_API": "1"}, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-4000:]
     assert " passed" in done.stdout
+
+
+def test_the_estimators_support_array_api_dispatch():
+    run_with_scipys_array_api(str(Path(__file__).with_name("array_api_checks.py")))
+
+
+@pytest.mark.slow
+def test_scikit_learns_own_array_api_tests_of_logistic_regression():
+    run_with_scipys_array_api(
+        str(Path(__file__).with_name("test_sklearn_logistic.py")), "-k", "test_logistic_regression_array_api"
+    )
 
 
 @pytest.mark.parametrize("kind", arrays.KEPT)

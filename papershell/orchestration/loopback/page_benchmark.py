@@ -1,8 +1,9 @@
 """The page of the loopback workspace while runs of four trainers arrive: milliseconds until a page has come.
 
-``python -m papershell.orchestration.loopback.page_benchmark [--runs 200] [--recorded 0]``. The trainers are papershell's three and a
-script that logs with MLflow, on small data; each run is a process that trains. The pages are asked for while runs are
-under way: the list, the newest run, and a comparison of the four newest.
+``python -m papershell.orchestration.loopback.page_benchmark [--runs 200] [--recorded 0]``. The trainers are
+papershell's three and a script that logs with MLflow, on small data; each run is a process that trains. The
+pages are asked for while runs are under way and when they have ended: the list, the newest run, and a comparison of
+the four newest.
 """
 
 from __future__ import annotations

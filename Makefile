@@ -8,7 +8,7 @@ PASSED = nightly-passed-$(DEVICE)
 PIP    := PYTHONWARNINGS=ignore $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow test-hostile test-wheel docs-check figures lint format bench nightly nightly-data clean
+.PHONY: help run test test-slow control-scripts test-hostile test-wheel docs-check figures lint format bench nightly nightly-data clean
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,7 +22,7 @@ $(VENV)/.run: pyproject.toml constraints.txt | $(BIN)/python
 	@touch $@
 
 $(VENV)/.test: pyproject.toml constraints.txt | $(BIN)/python
-	$(PIP) install -c constraints.txt -e '.[azure,track,torch,keras,jax,bench,test]'
+	$(PIP) install -c constraints.txt -e '.[azure,files,notebook,onnx,track,torch,keras,jax,bench,test]'
 	@touch $@ $(VENV)/.run
 
 run: $(VENV)/.run  ## install, then run the main job on the embedded data set
@@ -46,6 +46,9 @@ test: lint  ## lint, then every test that is not slow; with them the examples of
 
 test-slow: $(VENV)/.test  ## the exhaustive cases
 	$(BIN)/python -m pytest -m slow
+
+control-scripts: $(VENV)/.test  ## control scripts as written for Azure, one for each part of the SDK, on the loopback workspace
+	$(BIN)/python -m pytest -m 'slow or not slow' tests/orchestration/test_control_scripts.py
 
 test-hostile: $(VENV)/.test  ## mutated requests, kills, memory; an hour (REQUESTS=2000 KILLS=10 FITS=100 RUNS=20 for less)
 	FROM='$(FROM)' REQUESTS='$(REQUESTS)' KILLS='$(KILLS)' FITS='$(FITS)' RUNS='$(RUNS)' FIGURE='$(FIGURE)' \

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from papershell.kernels import rows_over_ranks
 from papershell.trainers.arguments import add_output_flags
-from papershell.trainers.datasets import Dataset, load_dataset
+from papershell.trainers.datasets import DataError, Dataset, load_dataset
 from papershell.trainers.estimators import LogisticRegression, LogisticRegressionCV
 from papershell.trainers.linear_model import model_path, write_model
 from papershell.trainers.program import run
@@ -43,6 +43,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = _parser().parse_args(argv)
     check_rates([args.regularization])
     data = load_dataset(args.data_folder)
+    if not len(data.X_test):
+        raise DataError(
+            f"{data.name} has no test part, which this trainer needs; `papershell sweep` holds one out"
+        )
     fit = partial(sweep, data, [args.regularization], loss=args.loss, tol=args.tol, backend=args.backend)
     with rows_over_ranks() as rank:
         if rank:
@@ -56,9 +60,9 @@ def _record(args: argparse.Namespace, data: Dataset, fit: Callable[[], Sweep]) -
     """Fit, then print, record and write the result."""
     with start_run(EXPERIMENT, f"train logreg on {data.name}") as recorder:
         recorder.log_params(vars(args))
-        print(f"training logistic regression, rate {args.regularization:g}, {len(data.X_train)} images")
+        print(f"training logistic regression, rate {args.regularization:g}, {len(data.X_train)} {data.noun}s")
         result = fit()
-        metrics = {"regularization rate": args.regularization, "accuracy": float(result.test_accuracy[0])}
+        metrics = {"regularization rate": args.regularization, "accuracy": result.rates()[0]["test_accuracy"]}
         recorder.log_metrics(metrics)
         origin = {"dataset": data.name, "fingerprint": data.fingerprint}
         facts = origin | {"backend": result.solution.backend, "arguments": vars(args)}

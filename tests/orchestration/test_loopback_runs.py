@@ -263,8 +263,8 @@ def test_a_run_does_not_see_this_machines_secrets(tmp_path, home, monkeypatch):
 )
 def test_data_takes_the_place_of_its_name_whatever_the_path(line, words):
     data = [
-        Input("DatasetConsumptionConfig:a", "a", Path("A B")), Input("$AZUREML_DATAREFERENCE_a", "r", Path("R")),
-        Input("DatasetConsumptionConfig:ab", "ab", Path("AB")),
+        Input("DatasetConsumptionConfig:a", "a", "A B"), Input("$AZUREML_DATAREFERENCE_a", "r", "R"),
+        Input("DatasetConsumptionConfig:ab", "ab", "AB"),
     ]  # fmt: skip
     script = "import sys; print(sys.argv[1:])"
     ((*shell, text),) = command_lines({"command": f'python -c "{script}" {line}'}, data, 0)
@@ -297,7 +297,8 @@ def test_paths_of_a_datastore(mode, pattern, found, tmp_path):
     except InputError as error:
         assert not found and "there is no file at" in str(error)
         return
-    files = {p.relative_to(item.folder).as_posix(): p for p in item.folder.rglob("*") if p.is_file()}
+    folder = Path(item.value)
+    files = {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_file()}
     assert set(files) == found
     assert all(path.is_symlink() == (mode == "mount") for path in files.values())
 

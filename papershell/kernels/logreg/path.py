@@ -11,13 +11,15 @@ import numpy as np
 
 from papershell.kernels import backends
 from papershell.kernels.logreg import newton, preconditioner, solver, validate
+from papershell.kernels.logreg.coarse import coarse_starts
 from papershell.kernels.logreg.cost import choose_backend
 from papershell.kernels.logreg.distributed import is_alone, solve_on_ranks
+from papershell.kernels.logreg.iteration import Result, Status
 from papershell.kernels.logreg.newton import is_small
 from papershell.kernels.logreg.preconditioner import Preconditioners
 from papershell.kernels.logreg.problem import Identity, Problem, Samples, coordinates
 from papershell.kernels.logreg.solution import PathSolution
-from papershell.kernels.logreg.solver import Minimizer, Result, Status
+from papershell.kernels.logreg.solver import Minimizer
 from papershell.kernels.placement import follow
 from papershell.kernels.threads import one_blas_thread
 
@@ -142,7 +144,12 @@ def fit_path(
         for batch in layout.batches(left, settings.logits_bytes):
             progress.begin(batch)
             report = progress.report if progress.is_wanted else None
-            found |= minimizer.minimize(batch, layout.starts(batch), report)
+            starts = layout.starts(batch)
+            if layout.warm is None:
+                starts = coarse_starts(
+                    make, preconditioners, layout.variables, batch, starts, largest_row, settings.solver
+                )
+            found |= minimizer.minimize(batch, starts, report)
             progress.end(found)
         return found
 

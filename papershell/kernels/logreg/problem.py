@@ -104,6 +104,16 @@ class Problem:
         """The fold's weight."""
         return float(self.counts.sum())
 
+    @property
+    def family(self) -> tuple[int, int]:
+        """What problems have in common that differ in their rate alone."""
+        return self.fold, -1 if self.positive is None else self.positive
+
+    @property
+    def penalty(self) -> float:
+        """A number that grows with the rate, and in proportion."""
+        return float(self.ridge[0])
+
     def free_intercept(self, samples: Samples) -> bool:
         """Return whether there is an intercept without a penalty."""
         return samples.fit_intercept and self.ridge[-1] == 0.0

@@ -10,6 +10,7 @@ TENANT = "00000000-0000-0000-0000-000000000000"
 RESOURCE_GROUP = "papershell"
 WORKSPACE = "loopback"
 LOCATION = "here"
+LOCAL = "local"  # the compute target without a cluster
 PROVIDER = "providers/Microsoft.MachineLearningServices"
 SCOPE = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{RESOURCE_GROUP}/{PROVIDER}/workspaces/{WORKSPACE}"
 
@@ -19,6 +20,7 @@ BLOB_HOST = f"{ACCOUNT}.blob.{DOMAIN}"
 ARTIFACTS = "azureml"  # this and the next are containers
 SNAPSHOTS = "snapshots"
 DATASTORES = {"workspaceblobstore": "azureml-blobstore", "workspaceartifactstore": ARTIFACTS}
+SCOPED_DATASTORES = f"azureml://subscriptions/{SUBSCRIPTION}/resourcegroups/{RESOURCE_GROUP}/workspaces/{WORKSPACE}/datastores"
 CONTAINERS = (*DATASTORES.values(), SNAPSHOTS)
 
 

@@ -9,12 +9,14 @@ from papershell.orchestration.loopback.routes import (
     environments,
     execution,
     history,
+    hyperdrive,
     metrics,
     mlflow_files,
     mlflow_models,
     mlflow_registry,
     mlflow_tracking,
     models,
+    page,
     workspace,
 )
 from papershell.orchestration.loopback.routing import Routes
@@ -23,7 +25,7 @@ ALL_ROUTES: Routes = Routes(
     route
     for module in (
         workspace, compute, history, metrics, artifacts, content, execution, environments, models, data, blobs,
-        mlflow_tracking, mlflow_models, mlflow_registry, mlflow_files,
+        mlflow_tracking, mlflow_models, mlflow_registry, mlflow_files, hyperdrive, page,
     )
     for route in module.routes
 )  # fmt: skip

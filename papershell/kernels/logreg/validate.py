@@ -162,6 +162,12 @@ def each_fold(folds: np.ndarray) -> np.ndarray:
     return folds
 
 
+def standardize(X: Any, standardize: bool) -> None:
+    """Raise ValueError if X is to be standardized and holds bytes, of which the engines make no other numbers."""
+    if standardize and arrays.kind(X) in LARGEST_BYTE:
+        raise ValueError("bytes cannot be standardized; pass floats, or leave out standardize")
+
+
 def scale(scale: float | None) -> float:
     """Return the factor of X, 1 by default, or raise ValueError."""
     scale = 1.0 if scale is None else float(scale)

@@ -189,7 +189,8 @@ class Layout:
         self.warm = None if warm_start is None else given_point(warm_start, unit.size * rates.size, raw)
         self.variables: Identity = coordinates(raw, rates, self.penalize_intercept, standardize)
         self.samples = self.variables.apply(raw)
-        self.largest_feature = magnitude * abs(raw.scale) if self.samples is raw else self.samples.largest()
+        largest = magnitude * abs(raw.scale) if self.samples is raw else self.samples.largest()
+        self.largest_feature = validate.no_larger(largest, validate.LARGEST_SOLVED)
         K = raw.n_classes
         self.classes: list[int | None] = (
             [1] if K == 2 else [None] if loss == "multinomial" else list(range(K))

@@ -13,6 +13,7 @@ from papershell.kernels import arrays
 STATISTICS_ROWS = 2_000  # that decide whether features are badly scaled
 ABSENT = 1e-12  # share at which a class that a fold lacks begins; its optimum is zero
 LARGEST_OFFSET, LARGEST_RATIO = 1e3, 1e4  # of a mean to its deviation, and of two deviations
+LARGEST_DEVIATION = 1e9  # far below numbers whose products float32 does not hold
 LARGEST_GRAM_PRODUCTS = 4e11  # N N P up to which the rows take the place of more features
 
 
@@ -348,5 +349,5 @@ def coordinates(
     deviation = np.where(deviation > 0, deviation, middle)
     far = offset > LARGEST_OFFSET * np.where(constant, middle, deviation)
     deviation = np.where(constant, np.maximum(offset, middle), deviation)
-    poor = far.any() or varying.max() > LARGEST_RATIO * varying.min()
+    poor = far.any() or varying.max() > min(LARGEST_RATIO * varying.min(), LARGEST_DEVIATION)
     return Standardized(mean, deviation, samples.fit_intercept) if poor else Identity(P)

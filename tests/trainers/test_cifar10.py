@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from papershell.trainers import cifar10, datasets, published
 from papershell.trainers.cifar10 import Cifar10Error, find_files, read_batch, unpack
-from papershell.trainers.datasets import DataError, load_dataset, read_images, read_labels
+from papershell.trainers.datasets import DataError, load_dataset
+from papershell.trainers.formats.idx_files import read_images, read_labels
 
 
 def test_records_are_a_label_and_three_planes(tmp_path):

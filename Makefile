@@ -4,10 +4,11 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 DEVICE ?= any
 HISTORY := papershell/benchmarks/history
+PASSED = nightly-passed-$(DEVICE)
 PIP    := PYTHONWARNINGS=ignore $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow test-hostile test-wheel docs-check figures lint format bench nightly nightly-data clean
+.PHONY: help run test test-slow control-scripts test-hostile test-wheel docs-check figures lint format bench nightly nightly-data clean
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,7 +22,7 @@ $(VENV)/.run: pyproject.toml constraints.txt | $(BIN)/python
 	@touch $@
 
 $(VENV)/.test: pyproject.toml constraints.txt | $(BIN)/python
-	$(PIP) install -c constraints.txt -e '.[azure,track,torch,keras,jax,bench,test]'
+	$(PIP) install -c constraints.txt -e '.[azure,notebook,track,torch,keras,jax,bench,test]'
 	@touch $@ $(VENV)/.run
 
 run: $(VENV)/.run  ## install, then run the main job on the embedded data set
@@ -46,8 +47,11 @@ test: lint  ## lint, then every test that is not slow; with them the examples of
 test-slow: $(VENV)/.test  ## the exhaustive cases
 	$(BIN)/python -m pytest -m slow
 
-test-hostile: $(VENV)/.test  ## mutated requests, kills, memory; hours (REQUESTS=2000 KILLS=10 FITS=100 RUNS=20 for less)
-	REQUESTS='$(REQUESTS)' KILLS='$(KILLS)' FITS='$(FITS)' RUNS='$(RUNS)' FIGURE='$(FIGURE)' \
+control-scripts: $(VENV)/.test  ## control scripts as written for Azure, one for each part of the SDK, on the loopback workspace
+	$(BIN)/python -m pytest -m 'slow or not slow' tests/orchestration/test_control_scripts.py
+
+test-hostile: $(VENV)/.test  ## mutated requests, kills, memory; an hour (REQUESTS=2000 KILLS=10 FITS=100 RUNS=20 for less)
+	FROM='$(FROM)' REQUESTS='$(REQUESTS)' KILLS='$(KILLS)' FITS='$(FITS)' RUNS='$(RUNS)' FIGURE='$(FIGURE)' \
 		$(BIN)/python -m pytest -m hostile tests/hostile
 
 test-wheel: $(VENV)/.test  ## build the distributions, install the wheel into a fresh environment, use it
@@ -59,11 +63,13 @@ docs-check: $(VENV)/.test  ## run every example of the pages and compare its out
 bench: $(VENV)/.test  ## benchmarks in short rounds, on the data below PAPERSHELL_DATA (two minutes)
 	$(BIN)/papershell bench run --smoke
 
-nightly: $(VENV)/.test  ## all benchmarks, added to the history, with page and check; DEVICE=cpu, cuda or any
+nightly: $(VENV)/.test  ## all benchmarks, history, page, check against the last night that passed; DEVICE=cpu, cuda or any
 	$(if $(filter cuda,$(DEVICE)),$(PIP) install -c constraints.txt -e '.[cuda]')
 	$(BIN)/papershell bench run --device $(DEVICE) --history $(HISTORY)
 	$(BIN)/papershell bench report --history $(HISTORY)
-	$(BIN)/papershell bench check --baseline $(HISTORY)
+	if git rev-parse --quiet --verify $(PASSED) >/dev/null; then \
+		$(BIN)/papershell bench check --against $(PASSED) --device $(DEVICE); fi
+	git tag --force $(PASSED)
 
 nightly-data: $(VENV)/.test  ## download the data sets of the benchmarks
 	$(BIN)/papershell data fetch mnist

@@ -6,18 +6,20 @@ asks for ``measure``. ``papershell bench run`` starts pytest with it and keeps a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import cached_property
+from collections.abc import Callable, Iterator
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
+    from papershell.benchmarks.case import Case
     from papershell.benchmarks.measure import Measure
 
 FULL_S, SMOKE_S = 3.0, 0.2  # seconds that each case is measured
 CEILING_ROUNDS_PER_S = 5  # of that budget
+SERVED = "papershell.benchmarks.served"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -33,6 +35,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--measure-outside", action="store_true", help="the tests are not papershell's own suites"
     )
+    group.addoption("--measure-serve", metavar="IN,OUT", help="pipes of `papershell bench check --against`")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if pipes := config.getoption("measure_serve"):
+        from papershell.benchmarks.serve import Served
+
+        config.pluginmanager.register(Served(config, pipes), SERVED)
 
 
 class MeasureSession:
@@ -105,8 +115,13 @@ def measure_session(pytestconfig: pytest.Config) -> MeasureSession:
 
 
 @pytest.fixture
-def measure(benchmark: Any, measure_session: MeasureSession) -> Iterator[Measure]:
-    """Call it with a `papershell.benchmarks.Case`; see `papershell.benchmarks.measure.Measure`."""
+def measure(
+    benchmark: Any, measure_session: MeasureSession, request: pytest.FixtureRequest
+) -> Iterator[Measure | Callable[[Case], None]]:
+    """Call it with a `papershell.benchmarks.case.Case`; see `papershell.benchmarks.measure.Measure`."""
+    if served := request.config.pluginmanager.get_plugin(SERVED):
+        yield partial(served.serve, request.node.nodeid)
+        return
     from papershell.benchmarks.measure import Measure
 
     device = measure_session.config.getoption("measure_device")

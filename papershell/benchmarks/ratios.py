@@ -43,15 +43,15 @@ def ratio_of(reference_s: Sequence[float], candidate_s: Sequence[float]) -> Rati
     return Ratio(middle, pairs[rank], pairs[-1 - rank])
 
 
-def interval_rank(n: int) -> int:
-    """Return the greatest r such that the r-th least and r-th greatest of ``n`` hold the median with `CONFIDENCE`.
+def interval_rank(n: int, confidence: float = CONFIDENCE) -> int:
+    """Return the greatest r such that the r-th least and r-th greatest of ``n`` hold the median with ``confidence``.
 
-    Ranks count from 0. Below six values even the extremes miss it; they are the answer then.
+    Ranks count from 0. Of a few values (below six, for 95 %) even the extremes miss it; they are the answer then.
     """
     tail, rank = 0.0, -1
     while rank < n // 2:
         tail += math.comb(n, rank + 1) / 2**n
-        if tail > (1 - CONFIDENCE) / 2:
+        if tail > (1 - confidence) / 2:
             break
         rank += 1
     return max(rank, 0)

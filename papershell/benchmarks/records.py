@@ -104,6 +104,15 @@ def read_history(folder: Path, machine: str) -> tuple[list[Run], list[str]]:
     return sorted(runs, key=moment_of), notes
 
 
+def earlier_runs(folder: Path, run: Run) -> tuple[list[Run], list[str]]:
+    """Return the history of ``run``, oldest first, and a sentence on each file there that holds no run.
+
+    Its history: the runs in ``folder`` of its machine, from before it, that measured each case as long as it did.
+    """
+    runs, notes = read_history(folder, machine_of(run))
+    return [r for r in runs if moment_of(r) < moment_of(run) and budget_of(r) == budget_of(run)], notes
+
+
 def append(folder: Path, run: Run) -> Path:
     """Add a run to the history in ``folder``, without each round's seconds, and return its file.
 
@@ -227,7 +236,7 @@ def _id(value: Any) -> bool:
 
 
 def _address(value: Any) -> bool:
-    """Of a test below our suites' or the current folder, nowhere else: `papershell bench check` starts it."""
+    """Of a test below our suites' or the current folder, nowhere else."""
     return _text(value) and re.fullmatch(r"(\./)?([\w-][\w.-]*/)*[\w-][\w.-]*\.py::.+", value) is not None
 
 

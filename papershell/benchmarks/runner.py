@@ -10,15 +10,12 @@ import importlib.util
 import os
 import subprocess
 import sys
-import tempfile
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 from papershell.benchmarks.plugin import FULL_S
-from papershell.benchmarks.records import OUTSIDE, Run, read_run
+from papershell.benchmarks.records import Run, read_run
 from papershell.kernels.backends import BackendError, has_cuda
 
 FOLDER = Path(__file__).parent
@@ -54,10 +51,8 @@ def run_suites(
     *,
     paths: Sequence[Path] = (),
     select: str = "",
-    keys: Collection[str] = (),
     budget_s: float = FULL_S,
     device: str = "any",
-    environment: Mapping[str, str] | None = None,
     quiet: bool = False,
 ) -> Run:
     """Run suites and return the run, which ``output`` holds from the first benchmark on.
@@ -67,10 +62,8 @@ def run_suites(
     output : file for the run; it is replaced after each benchmark.
     paths : files of suites, or folders with ``test_*.py``, in or below the current folder; ours if empty.
     select : expression of pytest's ``-k``.
-    keys : benchmarks by key (`papershell.benchmarks.records.key_of`), instead of whole suites.
     budget_s : seconds that each benchmark is measured; below `FULL_S` the slow ones are left out.
     device : ``cuda`` for the cases on a GPU only, ``cpu`` for all others, ``any``.
-    environment : variables to set.
     quiet : print the failures only.
 
     Raises
@@ -87,25 +80,23 @@ def run_suites(
         raise BackendError("no CUDA device here that CuPy or PyTorch can use; leave out --device cuda")
     if importlib.util.find_spec("pytest_benchmark") is None:
         raise BenchmarkFailure("pytest-benchmark is not installed; pip install 'papershell[bench]' adds it")
-    processes = list(by_file(keys) if keys else suites(paths))
+    processes = list(suites(paths))
     output.parent.mkdir(parents=True, exist_ok=True)
     output.unlink(missing_ok=True)
     options = ["-p", PLUGIN, f"--measure-record={output.resolve()}", f"--measure-budget={budget_s}"]
     options += [f"--measure-device={device}", "--benchmark-quiet"]
     options += [f"-k={select}"] * bool(select) + ["-m=not slow"] * (budget_s < FULL_S)
-    return _read(output, [*_endings(processes, options, environment or {}, quiet)])
+    return _read(output, [*_endings(processes, options, quiet)])
 
 
-def _endings(
-    processes: Iterable[Process], options: Sequence[str], environment: Mapping[str, str], quiet: bool
-) -> Iterable[tuple[int, str]]:
+def _endings(processes: Iterable[Process], options: Sequence[str], quiet: bool) -> Iterable[tuple[int, str]]:
     """Start one process after another; yield each one's exit code and, if ``quiet``, its output."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     for process in processes:
         # -P: without it the modules in the current folder would hide installed ones
         done = subprocess.run(
             [sys.executable, "-P", "-m", "pytest", *options, *process.options],
-            env={**inherited, **environment},
+            env=inherited,
             stdout=subprocess.PIPE if quiet else None, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
         yield done.returncode, done.stdout or ""
@@ -141,17 +132,3 @@ def suites(paths: Sequence[Path]) -> Iterable[Process]:
             [path] if path.is_file() else sorted(path.rglob("test_*.py") if paths else path.glob("test_*.py"))
         )
         yield from (Process(root, [str(file.resolve())]) for file in found)
-
-
-def by_file(keys: Iterable[str]) -> Iterable[Process]:
-    """Yield a process for the benchmarks of ``keys`` in each file."""
-    for file, group in groupby(sorted(keys), lambda key: key.split("::")[0]):
-        root = Path.cwd() if file.startswith(OUTSIDE) else FOLDER
-        # joined as text: a path would tidy up the text between the brackets
-        yield Process(root, [f"{root}/{key.removeprefix(OUTSIDE)}" for key in group])
-
-
-def measure_again(keys: Collection[str], **options: Any) -> Run:
-    """Run only the benchmarks of these keys, leaving no file."""
-    with tempfile.TemporaryDirectory() as folder:
-        return run_suites(Path(folder) / "run.json", keys=keys, quiet=True, **options)

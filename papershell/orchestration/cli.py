@@ -13,7 +13,7 @@ import re
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
-from itertools import takewhile
+from itertools import pairwise, takewhile
 from typing import Annotated, Any
 
 import typer
@@ -81,11 +81,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     leaves more than whole files behind an interrupt says so in the KeyboardInterrupt that it raises again.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    arguments, of_a_script = _split(arguments)
     debug = "--debug" in arguments
     gc.set_threshold(COLLECT_AFTER_OBJECTS)
     try:
-        refuse_undecodable(arguments)
-        app(_join_values([word for word in arguments if word != "--debug"]))
+        refuse_undecodable(arguments + of_a_script)
+        app(_join_values([word for word in arguments if word != "--debug"]) + of_a_script)
     except (KeyboardInterrupt, _Interrupted) as stop:
         print(f"interrupted: {str(stop) or 'files that were written are whole'}", file=sys.stderr)
         sys.exit(INTERRUPTED)
@@ -93,9 +94,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if debug:
             traceback.print_exc()
         print(f"error: {_sentence(error, debug)}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(getattr(error, "exit_code", 1))  # `bench check` has another meaning for 1
     finally:
         gc.freeze()  # the end of the process frees these objects anyway; a collection would only take time
+
+
+def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """Split off the words after ``workspace run``: most of them are another program's."""
+    for place, words in enumerate(pairwise(arguments), 2):
+        if words == ("workspace", "run"):
+            return arguments[:place], arguments[place:]
+    return arguments, []
 
 
 def _sentence(error: Exception, debug: bool) -> str:

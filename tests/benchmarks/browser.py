@@ -23,11 +23,15 @@ class Page:
     def open(self, runs: Sequence[Any], *, width: int = 1440, scheme: str = "light") -> Page:
         """Write the report and load it in a window of that width in CSS pixels, 900 high."""
         write_report(runs, self.target)
-        screen = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
+        return self.load(self.target.as_uri(), width=width, scheme=scheme)
+
+    def load(self, address: str, *, width: int = 1440, height: int = 900, scheme: str = "light") -> Page:
+        """Load an address in a window of that size in CSS pixels."""
+        screen = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
         feature = {"name": "prefers-color-scheme", "value": scheme}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
-        self.driver.get(self.target.as_uri())
+        self.driver.get(address)
         return self
 
     def js(self, script: str, *arguments: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,13 @@ from tests.conftest import skip_or_fail
 
 @pytest.fixture(scope="module")
 def driver() -> Iterator[Any]:
+    """See `chromium`."""
+    with chromium() as browser:
+        yield browser
+
+
+@contextmanager
+def chromium() -> Iterator[Any]:
     """Chromium without a window, through Debian's own driver: nothing is downloaded."""
     paths = [shutil.which("chromium"), shutil.which("chromedriver")]
     if None in paths:
@@ -30,8 +38,10 @@ def driver() -> Iterator[Any]:
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(paths[1]))
-    yield browser
-    browser.quit()
+    try:
+        yield browser
+    finally:
+        browser.quit()
 
 
 @pytest.fixture

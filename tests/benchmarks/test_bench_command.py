@@ -1,4 +1,4 @@
-"""The commands ``papershell bench run|compare|report|check``: what they print, write and exit with."""
+"""The commands ``papershell bench run|compare|report``: what they print, write and exit with."""
 
 from __future__ import annotations
 
@@ -63,14 +63,6 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capture
     return call
 
 
-@pytest.fixture
-def history(tmp_path: Path) -> Path:
-    """A folder with six unchanged runs."""
-    for index in range(6):
-        append(tmp_path / "history", make_run(index))
-    return tmp_path / "history"
-
-
 def recorded(path: Path, **options: Any) -> Path:
     """Write a made-up run and return its file."""
     write_run(path, make_run(9, **options))
@@ -96,8 +88,6 @@ def test_run_measures_real_kernels_and_appends_to_the_history(suites: Path, benc
         assert benchmark["extra_info"]["case"] in out and f"{benchmark['extra_info']['ratio']:.3g}" in out
     (kept,) = Path("history", records.machine_of(run)).iterdir()
     assert read_run(kept) == records.compact(run) and kept.name in out
-    code, out, _ = bench("check", "--baseline", "history")
-    assert code == 0 and "nothing to compare with" in out
     code, out, _ = bench("report", "--history", "history")
     assert code == 0 and "normalize" in Path("outputs/bench.html").read_text()
 
@@ -135,102 +125,10 @@ def test_a_gpu_asked_for_and_absent_is_one_sentence(bench: Bench) -> None:
     assert before.exists()  # nothing was measured that could take its place
 
 
-@pytest.mark.parametrize("command", [("check",), ("report",), ("compare", "outputs/bench.json")])
-def test_a_run_that_is_not_there_is_one_sentence(bench: Bench, command: tuple[str, ...]) -> None:
-    code, out, err = bench(*command, *["none.json"] * (command != ("check",)))
+@pytest.mark.parametrize("command", ["report", "compare"])
+def test_a_run_that_is_not_there_is_one_sentence(bench: Bench, command: str) -> None:
+    code, out, err = bench(command, *["none.json"] * (1 + (command == "compare")))
     assert code == 1 and out == "" and "No such file" in sentence(err)
-
-
-def test_check_passes_an_unchanged_run(bench: Bench, history: Path) -> None:
-    code, out, err = bench("check", recorded(Path("run.json")), "--baseline", history, "--no-confirm")
-    assert (code, err) == (0, "") and f"{len(CASES)} as before, against 6 runs" in out and "slower" not in out
-
-
-def test_check_says_which_how_much_how_sure_and_since_when(bench: Bench, history: Path) -> None:
-    run = recorded(Path("run.json"), slowdown={PLANTED: 1.3, "fused": 0.5})
-    code, out, _ = bench("check", run, "--baseline", history, "--no-confirm")
-    assert code == 1
-    line, faster = (next(x for x in out.splitlines() if name in x) for name in (KEY, "[fused]"))
-    numbers = [float(word) for word in line.split(" slower ")[1].replace("%", "").split()[:3]]
-    assert numbers[0] == pytest.approx(30, abs=4) and 0 < numbers[1] < 10 and numbers[2] > 99
-    assert f"{commit_id(5)[:10]}..{commit_id(9)[:10]}" in line and " faster " in faster
-    assert f"{len(CASES) - 2} as before" in out
-
-
-def test_check_names_what_is_new_vanished_undecided_or_no_run(bench: Bench, tmp_path: Path) -> None:
-    history = tmp_path / "history"
-    for index in range(2):
-        append(history, make_run(index, cases=CASES[:-1]))
-    (history / MACHINE / "cut.json").write_text("{")
-    write_run(history / MACHINE / "other.json", make_run(3, machine="another-one"))
-    run = recorded(Path("run.json"), cases=WITHOUT_ISAL)
-    code, out, _ = bench("check", run, "--baseline", history)
-    assert code == 0 and f"{len(CASES) - 2} benchmarks have too few runs" in out
-    assert "new: test_kernels.py::test_byte_order_1000_labels[byteswap in place]" in out
-    assert "vanished: test_kernels.py::test_decode_MNIST[isal]" in out
-    assert out.count("note: ") == 2 and "cut.json" in out and "measured on another-one" in out
-
-
-def test_runs_of_later_nights_are_no_baseline(bench: Bench, history: Path) -> None:
-    write_run(Path("run.json"), make_run(0))
-    code, out, _ = bench("check", "run.json", "--baseline", history)
-    assert code == 0 and f"holds no earlier runs of {MACHINE}" in out
-
-
-def test_the_first_night_of_a_machine_passes(bench: Bench, history: Path) -> None:
-    code, out, err = bench("check", recorded(Path("run.json"), machine="new-one"), "--baseline", history)
-    assert (code, err) == (0, "") and "holds no earlier runs of new-one" in out
-
-
-def test_a_baseline_that_is_no_folder_is_one_sentence(bench: Bench) -> None:
-    code, out, err = bench("check", recorded(Path("run.json")), "--baseline", "absent")
-    assert code == 1 and out == "" and "absent: no such folder" in sentence(err)
-
-
-AGAIN = """
-import time
-import pytest
-from papershell.benchmarks.case import Case
-
-SECONDS = {{"X / 255.0": 2e-3, "numba, out=": {seconds}}}
-
-
-@pytest.mark.parametrize("case", SECONDS)
-def test_normalize_float32(measure, case):
-    calls = {{name: lambda s=s: time.sleep(s) for name, s in SECONDS.items()}}
-    measure(Case.among(calls, case, group="normalize, float32", error=lambda _: 0, tolerance=0))
-"""
-
-
-def here(run: dict[str, Any], machine: dict[str, Any], ratio: float, prefix: str = "") -> dict[str, Any]:
-    """Return a run as of this machine, in which the planted case has about this ratio."""
-    run["machine_info"]["papershell"]["id"] = machine["id"]
-    shares = {"ratio": ratio, "ratio_low": ratio * 0.99, "ratio_high": ratio * 1.01}
-    for benchmark in run["benchmarks"]:
-        benchmark["fullname"] = prefix + benchmark["fullname"]
-        if benchmark["extra_info"]["case"] == PLANTED:
-            benchmark["extra_info"] |= shares
-    return run
-
-
-@pytest.mark.parametrize("outside", [False, True], ids=["ours", "outside"])
-def test_check_confirms_by_measuring_that_case_again(suites: Path, bench: Bench, outside: bool) -> None:
-    """Sleeps make ratios of about 1/8, as in the run that is judged, and 1/2, as in the history."""
-    file = (Path() if outside else suites) / "test_kernels.py"
-    prefix = records.OUTSIDE if outside else ""
-    file.write_text(AGAIN.format(seconds=16e-3))
-    paths = [file] if outside else []
-    measured = runner.run_suites(Path("first.json"), paths=paths, select="X", budget_s=0.05, quiet=True)
-    assert [*benchmarks_of(measured)] == [f"{prefix}test_kernels.py::test_normalize_float32[X / 255.0]"]
-    machine = measured["machine_info"]["papershell"]
-    for index in range(5):
-        append(Path("history"), here(make_run(index), machine, 0.5 * (1 + 0.02 * index), prefix))
-    write_run(Path("run.json"), here(make_run(9), machine, 1 / 8, prefix))
-    code, out, err = bench("check", "run.json", "--baseline", "history")
-    assert (code, err) == (1, "") and prefix + KEY in out
-    file.write_text(AGAIN.format(seconds=4e-3))
-    code, out, err = bench("check", "run.json", "--baseline", "history")
-    assert (code, err) == (0, "") and KEY not in out
 
 
 def test_files_of_your_own_are_run_from_any_folder_above_them(bench: Bench) -> None:
@@ -255,14 +153,6 @@ def test_a_path_that_cannot_be_run_is_one_sentence(bench: Bench, path: str, said
     assert code == 1 and out == "" and said in sentence(err) and not Path("outputs").exists()
 
 
-def test_another_machine_cannot_confirm(suites: Path, bench: Bench, history: Path) -> None:
-    (suites / "test_kernels.py").write_text(AGAIN.format(seconds=4e-3))
-    run = recorded(Path("run.json"), slowdown={PLANTED: 1.3})
-    code, out, err = bench("check", run, "--baseline", history)
-    assert code == 1 and out == "" and f"the run is of {MACHINE}, this is " in sentence(err)
-    assert "--no-confirm" in err
-
-
 def test_compare_shows_both_ratios_and_what_came_and_went(bench: Bench) -> None:
     before, after = Path("before.json"), Path("after.json")
     write_run(before, make_run(1))
@@ -280,6 +170,18 @@ def test_compare_says_that_machines_differ(bench: Bench) -> None:
     write_run(Path("other.json"), make_run(2, machine="another-one"))
     code, out, _ = bench("compare", recorded(Path("run.json")), "other.json")
     assert code == 0 and "other.json on another-one: only the ratios compare" in out
+
+
+def test_report_draws_the_runs_before_it_and_names_files_that_hold_none(bench: Bench) -> None:
+    history = Path("history")
+    for index in (0, 1, 12):
+        append(history, make_run(index))
+    (history / MACHINE / "cut.json").write_text("{")
+    write_run(history / MACHINE / "other.json", make_run(3, machine="another-one"))
+    code, out, _ = bench("report", recorded(Path("run.json")), "--history", history)
+    assert code == 0 and out.count("note: ") == 2 and "cut.json" in out and "measured on another-one" in out
+    shown = Path("outputs/bench.html").read_text()
+    assert [commit_id(index) in shown for index in (0, 1, 9, 12)] == [True, True, True, False]  # 12 is later
 
 
 def test_report_needs_no_history(bench: Bench) -> None:

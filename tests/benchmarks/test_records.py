@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from papershell.benchmarks import records
-from papershell.benchmarks.check import judge
+from papershell.benchmarks.compare import compare_runs
 from papershell.benchmarks.records import (
     RecordError,
     append,
@@ -59,8 +59,8 @@ def changed(run: dict[str, Any], path: tuple[Any, ...], value: Any) -> dict[str,
 def used(run: dict[str, Any], folder: Path) -> None:
     """Do with a run all that is ever done with one."""
     before = [make_run(index, cases=FEW) for index in range(5)]
-    judge(run, before)
-    judge(before[-1], [run] * 5)
+    compare_runs(before[-1], run)
+    compare_runs(run, before[-1])
     render([*before, run])
     print_run(run)
     assert read_run(append(folder, run)) == records.compact(run)

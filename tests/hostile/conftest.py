@@ -17,9 +17,10 @@ DEFAULTS = {"REQUESTS": 100_000, "KILLS": 200, "FITS": 1000, "RUNS": 1000}
 _rows: list[tuple[str, str, str]] = []
 
 
-def count_of(name: str) -> int:
-    """Return how often a hostile test tries."""
-    return int(os.environ.get(name) or DEFAULTS[name])
+def numbers(name: str, share: int = 1) -> range:
+    """Return the numbers of a test's tries, which decide all that is random in them; ``FROM`` is the first."""
+    first, count = int(os.environ.get("FROM") or 0), int(os.environ.get(name) or DEFAULTS[name])
+    return range(first, first + max(1, count // share))
 
 
 @pytest.fixture

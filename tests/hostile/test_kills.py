@@ -7,16 +7,18 @@ import functools
 import hashlib
 import io
 import json
+import multiprocessing
 import os
 import random
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from typing import BinaryIO
 
@@ -28,53 +30,79 @@ from sklearn.datasets import load_digits
 from papershell import write_idx
 from papershell.orchestration import loopback
 from papershell.orchestration.azure.run_handle import FINAL_STATES
+from papershell.orchestration.cli import main
 from papershell.trainers.datasets import DOWNLOADS
-from tests.hostile.conftest import count_of
+from tests.hostile.conftest import numbers
 from tests.orchestration.conftest import served
 
 pytestmark = [pytest.mark.hostile, pytest.mark.timeout(0)]
-COMMAND = [sys.executable, "-m", "papershell"]
-# The command with another address to download from, and otherwise itself.
-FETCH = """
-import sys, dataclasses
-from papershell.orchestration.cli import main
-from papershell.trainers import datasets
-datasets.DOWNLOADS["mnist"] = dataclasses.replace(datasets.DOWNLOADS["mnist"], mirrors=(sys.argv.pop(1),))
-main(sys.argv[1:])
-"""
+# Half of a command's time goes into loading these, and a kill in that half finds nothing to damage: the commands are
+# forked from a process that has loaded them.
+LOADED = [
+    "azureml.core", "matplotlib.figure", "mlflow", "papershell.trainers.logreg", "papershell.trainers.sweep",
+    "papershell.trainers.registry", "requests", "sklearn.linear_model", __name__,
+]  # fmt: skip
+
+
+@functools.cache
+def server() -> ForkServerContext:
+    """A process from which the commands are forked; it starts with the first of them."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(LOADED)
+    return context
+
+
+def command(words: list[str], folder: Path) -> None:
+    """Run ``papershell`` in ``folder``, silently but for what a failure says."""
+    os.chdir(folder)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 1)
+    main(words)
+
+
+def fetch(address: str, words: list[str], folder: Path) -> None:
+    """Run the command with another address to download from, and otherwise itself."""
+    DOWNLOADS["mnist"] = replace(DOWNLOADS["mnist"], mirrors=(address,))
+    command(words, folder)
 
 
 class Victim:
-    """A command that is killed again and again in one folder, after a random part of its usual time."""
+    """A call that is killed again and again, each time in a new process, after a random part of its usual time."""
 
-    def __init__(self, command: list[str], folder: Path) -> None:
-        self.command, self.folder = command, folder
+    def __init__(self, call: Callable[[], None]) -> None:
+        self.call = call
+        self.finish()  # the first one starts the server
         start = time.monotonic()
         self.finish()
         self.usual_s = time.monotonic() - start
 
+    def begin(self) -> ForkServerProcess:
+        process = server().Process(target=self.call)
+        process.start()
+        return process
+
     def finish(self) -> None:
-        """Run the command to its end, which must be a good one."""
-        done = subprocess.run(self.command, cwd=self.folder, capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout + done.stderr
+        """Run the call to its end, which must be a good one."""
+        process = self.begin()
+        process.join()
+        assert process.exitcode == 0
 
     def kill(self, rng: random.Random) -> bool:
-        """Begin the command and kill it; return whether it had ended by itself."""
-        process = subprocess.Popen(
-            self.command, cwd=self.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(rng.uniform(0, 1.1 * self.usual_s))
-        ended = process.poll() is not None
+        """Begin the call and kill it; return whether it had ended by itself."""
+        process = self.begin()
+        process.join(rng.uniform(0, 1.1 * self.usual_s))
+        ended = process.exitcode is not None
         process.kill()
-        process.wait()
+        process.join()
         return ended
 
 
-def ask(folder: Path, *words: object) -> str:
-    done = subprocess.run([*COMMAND, *map(str, words)], cwd=folder, capture_output=True, text=True)
-    assert done.returncode == 0, (words, done.stdout, done.stderr)
-    return done.stdout
+def ask(*words: object) -> str:
+    """Run a command of ``papershell`` in this process and folder; it must end well."""
+    with contextlib.redirect_stdout(io.StringIO()) as said, pytest.raises(SystemExit) as ended:
+        main(list(map(str, words)))
+    assert not ended.value.code, (words, said.getvalue())
+    return said.getvalue()
 
 
 def check_whole(folder: Path) -> int:
@@ -110,44 +138,43 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def report(figure) -> Iterator[Callable[[str, int, Counter], None]]:
-    yield lambda kind, kills, seen: figure(
-        f"kill -9 of {kind}", f"{kills} kills",
+def report(figure) -> Iterator[Callable[[str, Counter], None]]:
+    yield lambda kind, seen: figure(
+        f"kill -9 of {kind}", f"{len(list(kills()))} kills",
         "; ".join(["all checks passed", *(f"{name}: {number}" for name, number in sorted(seen.items()))]),
     )  # fmt: skip
 
 
 def kills() -> Iterator[random.Random]:
     """A fifth of the kills: each of the five tests makes one."""
-    for number in range(max(1, count_of("KILLS") // 5)):
+    for number in numbers("KILLS", share=5):
         yield random.Random(number)
 
 
 @pytest.mark.parametrize("kind", ["sweep", "train"])
 def test_killed_fits(kind, digits, project, report):
-    out = ["--out", "outputs"]
     words = ["sweep", "--data", "digits"] if kind == "sweep" else ["train", "logreg", "--data-folder", digits]
-    victim = Victim([*COMMAND, *map(str, words), *out], project)
+    victim = Victim(partial(command, [*map(str, words), "--out", "outputs"], project))
     seen: Counter = Counter()
     for rng in kills():
         seen["ended first"] += victim.kill(rng)
         seen["unfinished files left"] = check_whole(project / "outputs")
-        ask(project, "runs", "list")
-        ask(project, "models", "list")
+        ask("runs", "list")
+        ask("models", "list")
     victim.finish()
     check_whole(project / "outputs")
-    report(kind, sum(1 for _ in kills()), seen)
+    report(kind, seen)
 
 
 def test_killed_downloads(mnist_folder, project, report):
     source = next(mnist_folder.rglob("train-images-idx3-ubyte.gz")).parent
     with slow_mirror(source) as address:
-        fetch = [sys.executable, "-c", FETCH, address, "data", "fetch", "mnist", "--data-folder"]
-        victim = Victim([*fetch, "first"], project)
+        words = ["data", "fetch", "mnist", "--data-folder"]
+        victim = Victim(partial(fetch, address, [*words, "first"], project))
         seen: Counter = Counter()
         for number, rng in enumerate(kills()):
             folder = project / str(number)
-            victim.command = [*fetch, folder.name]
+            victim.call = partial(fetch, address, [*words, folder.name], project)
             seen["ended first"] += victim.kill(rng)
             digests = DOWNLOADS["mnist"].sha256
             for path in folder.rglob("*") if folder.exists() else ():
@@ -155,7 +182,7 @@ def test_killed_downloads(mnist_folder, project, report):
                 assert content is None or hashlib.sha256(content).hexdigest() == digests[path.name], path
             victim.finish()
             assert {path.name for path in folder.rglob("*")} == set(digests)
-        report("data fetch", sum(1 for _ in kills()), seen)
+        report("data fetch", seen)
 
 
 @contextlib.contextmanager
@@ -187,27 +214,27 @@ def slow_mirror(folder: Path) -> Iterator[str]:
 def test_killed_submissions(digits, project, report):
     with served(project / "w", "--slots", "2"):
         submit = ["submit", "logreg", "--workspace", project / "w", "--data", digits]
-        victim = Victim([*COMMAND, *map(str, submit)], project)
+        victim = Victim(partial(command, [*map(str, submit)], project))
         seen: Counter = Counter()
         for rng in kills():
             seen["ended first"] += victim.kill(rng)
-            ask(project, "runs", "list", "--workspace", project / "w")
+            ask("runs", "list", "--workspace", project / "w")
         states = wait_for_all(project / "w")
         assert set(states) <= {"Completed"}, states
         victim.finish()
         assert list((project / "w").rglob(".part-*")) == []
-        report("submit", sum(1 for _ in kills()), seen | states)
+        report("submit", seen | states)
 
 
-def wait_for_all(root: Path, timeout_s: float = 600) -> Counter:
-    """Wait until every submitted run of a workspace has ended; return how often each state came."""
+def wait_for_all(root: Path, names: Collection[str] = (), timeout_s: float = 600) -> Counter:
+    """Wait until these runs of a workspace, or all submitted ones, have ended; return how often each state came."""
     from papershell.orchestration.loopback.run_history import FINAL
     from papershell.orchestration.loopback.store import Store
 
     deadline = time.monotonic() + timeout_s
     while True:
         store = Store(root / "state.sqlite")
-        runs = [store.get("run", s["runId"]) for s in store.all("submission")]
+        runs = [store.get("run", name) for name in names or [s["runId"] for s in store.all("submission")]]
         store.close()
         states = Counter(run["status"] for run in runs if run)
         if set(states) <= set(FINAL):
@@ -260,4 +287,4 @@ def test_killed_services(tmp_path, home, report):
             while left := marked(mark):
                 assert time.monotonic() < deadline, left
                 time.sleep(0.05)
-        report("workspace serve", sum(1 for _ in kills()), seen)
+        report("workspace serve", seen)

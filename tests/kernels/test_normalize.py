@@ -104,6 +104,35 @@ def test_sizes_and_offsets_with_out(size: int, dtype: str) -> None:
     assert set(memory[[0, 1, 2, -2, -1]]) == {7}
 
 
+@pytest.mark.parametrize("layout", ["rows", "columns", "every second"])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("backend", ON_HOST)
+def test_many_blocks_of_any_layout(backend: str, dtype: str, layout: str) -> None:
+    images = np.random.default_rng(3).integers(0, 256, (301, 1402), np.uint8)
+    images = {"rows": images, "columns": images.T, "every second": images[:, ::2]}[layout]
+    given = images
+    if backend == "torch":
+        given = pytest.importorskip("torch").from_numpy(images)
+    mean = np.full((1, 1), 0.5)
+    result = normalize(given, mean=mean, dtype=dtype, backend=backend)
+    assert same_bits(result, formula(images, 1 / 255, mean, 1.0, dtype))
+
+
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+def test_an_out_that_overlaps_large_images(backend: str) -> None:
+    memory = np.random.default_rng(4).uniform(0, 255, 300_001).astype(np.float32)
+    expected = formula(memory[:-1].copy(), 1 / 255, 0.0, 1.0, "float32")
+    normalize(memory[:-1], out=memory[1:], backend=backend)
+    assert same_bits(memory[1:], expected)
+
+
+def test_a_tensor_with_a_gradient_keeps_it() -> None:
+    torch = pytest.importorskip("torch")
+    images = torch.linspace(0.0, 255.0, 1 << 21, requires_grad=True)
+    normalize(images).sum().backward()
+    assert torch.equal(images.grad, torch.full_like(images, np.float32(1 / 255)))
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("backend", ON_HOST)
 def test_constants_broadcast_as_in_numpy(backend: str, dtype: str) -> None:

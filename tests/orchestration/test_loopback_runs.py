@@ -41,6 +41,15 @@ def wait_until(condition, timeout_s: float = 20.0) -> None:
         time.sleep(0.02)
 
 
+def test_a_service_that_does_not_answer_in_time_is_ended(tmp_path):
+    with pytest.raises(
+        OrchestrationError, match=r"did not answer within 0 seconds and was ended; .* try again"
+    ):
+        loopback.start(tmp_path / "w", timeout_s=0)
+    assert not [p for p in psutil.Process().children() if str(tmp_path / "w") in p.cmdline()]
+    assert loopback.find(tmp_path / "w") is None
+
+
 @pytest.mark.parametrize(
     ("script", "state", "says"),
     [
@@ -254,8 +263,8 @@ def test_a_run_does_not_see_this_machines_secrets(tmp_path, home, monkeypatch):
 )
 def test_data_takes_the_place_of_its_name_whatever_the_path(line, words):
     data = [
-        Input("DatasetConsumptionConfig:a", "a", Path("A B")), Input("$AZUREML_DATAREFERENCE_a", "r", Path("R")),
-        Input("DatasetConsumptionConfig:ab", "ab", Path("AB")),
+        Input("DatasetConsumptionConfig:a", "a", "A B"), Input("$AZUREML_DATAREFERENCE_a", "r", "R"),
+        Input("DatasetConsumptionConfig:ab", "ab", "AB"),
     ]  # fmt: skip
     script = "import sys; print(sys.argv[1:])"
     ((*shell, text),) = command_lines({"command": f'python -c "{script}" {line}'}, data, 0)
@@ -288,7 +297,8 @@ def test_paths_of_a_datastore(mode, pattern, found, tmp_path):
     except InputError as error:
         assert not found and "there is no file at" in str(error)
         return
-    files = {p.relative_to(item.folder).as_posix(): p for p in item.folder.rglob("*") if p.is_file()}
+    folder = Path(item.value)
+    files = {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_file()}
     assert set(files) == found
     assert all(path.is_symlink() == (mode == "mount") for path in files.values())
 

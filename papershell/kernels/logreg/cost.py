@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 
 from papershell.kernels import backends
+from papershell.kernels.logreg.engine import Engine
 from papershell.kernels.logreg.preconditioner import Settings
 from papershell.kernels.logreg.problem import by_rows
+from papershell.kernels.logreg.solver import Settings as Iteration
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,35 @@ def preparing_s(N: int, P: int, columns: int, problems: int) -> float:
     return (basis + problems * (NEWTON_PASSES if newton else REFRESHES) * refresh) * PREPARING_S
 
 
+def work_bytes(N: int, P: int, K: int, problems: int, dtype: Any) -> int:
+    """Return a bound of the memory that a fit on the CPU takes beside X, labels and weights; arguments as `seconds`.
+
+    Logits and directions of all problems, the candidate rows and the coordinates made from them, the matrices of
+    preconditioners, and converted blocks. With more features than rows X X' and what is made of it come to that.
+    """
+    sizes, cores, columns = Settings(), backends.cpu_count(), 1 if K == 2 else K
+    by_row, itemsize = by_rows(N, P), np.dtype(dtype).itemsize
+    width = N if by_row else P
+    Q = min(sizes.leading, width) + 1
+    candidates = min(N, max(sizes.candidate_rows, 2 * drawn_rows(Q)))
+    coupled = columns * Q <= sizes.largest_dense
+    matrix = 8 * ((columns * Q) ** 2 if coupled else columns * Q**2)
+    logits = 16 * (N + candidates) * columns * problems
+    basis = 8 * min(N, sizes.gram_rows) * P + 24 * min(width, sizes.largest_gram) ** 2
+    blocks = cores * (2 * (Engine.converted_bytes + Engine.block_bytes) + 24 * P * columns * problems)
+    history = 8 * 2 * Iteration().history * columns * (width + 1) * problems
+    rows = candidates * ((8 if by_row else itemsize) * width + 8 * Q)
+    return (
+        logits
+        + rows
+        + basis
+        + blocks
+        + history
+        + matrix * (5 * cores + 2 * problems)
+        + (48 * N * N if by_row else 0)
+    )
+
+
 def by_newton(N: int, width: int) -> bool:
     """Return whether the preconditioner holds all coordinates and rows."""
     sizes = Settings()
@@ -100,7 +131,7 @@ def drawn_rows(Q: int) -> int:
 
 def installed(N: int, P: int, dtype: Any) -> list[str]:
     """Return the back ends of the CPU for this data; asks for no library that is not loaded."""
-    exact = np.dtype(dtype) == np.uint8 and not by_rows(N, P) and backends.has_matrix_units()
+    exact = np.dtype(dtype) in (np.uint8, np.int8) and not by_rows(N, P) and backends.has_matrix_units()
     return [
         name
         for name in ("numpy", "numba", *(["torch"] if exact else []))

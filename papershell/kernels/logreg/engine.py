@@ -65,7 +65,7 @@ class Engine:
 
     Parameters
     ----------
-    samples : arrays of the host; the engine moves them to its device once.
+    samples : the engine takes X where it lies, or moves it to its device once, and converts blocks of its rows.
     xp : array namespace.
     device : of the arrays, for namespaces that know several.
     """
@@ -80,6 +80,9 @@ class Engine:
         self.xp, self.samples = xp, samples
         self.on_device = {} if device is None else {"device": device}
         self.X = self.array(samples.X)
+        self.center, self.factor = (
+            None if a is None else self.array(a) for a in (samples.center, samples.factor)
+        )
         self.kept: dict[int, Kept] = {}
         self.shared: dict[Any, Array] = {}  # labels by class and weights by fold, which problems share
 
@@ -226,8 +229,11 @@ class Engine:
 
     def covariance(self, index: np.ndarray, mean: np.ndarray) -> Array:
         """Return the mean of x x' (P, P) over the scaled rows ``index`` about ``mean`` (P,), as float64 on the host."""
-        X = (self.samples.X[index] * np.float64(self.samples.scale) - mean).astype(np.float32)
-        return (X.T @ X).astype(np.float64) / len(X)
+        total = np.zeros((mean.size, mean.size))
+        for rows in np.array_split(index, 1 + index.size // 1024):
+            X = (self.samples.rows(rows) * np.float64(self.samples.scale) - mean).astype(np.float32)
+            total += X.T @ X
+        return total / index.size
 
     # What they share
 
@@ -243,8 +249,11 @@ class Engine:
         return self.shared[key]
 
     def rows(self, index: slice, dtype: Any) -> Array:
-        """Return the raw rows (n, P) at ``index`` in ``dtype``."""
-        return self.xp.astype(self.X[index], dtype, copy=False)
+        """Return the features (n, P) of the rows at ``index`` in ``dtype``, not yet scaled."""
+        X = self.X[index]
+        if self.center is not None:
+            X = (self.xp.astype(X, self.dtype("float64")) - self.center) * self.factor
+        return self.xp.astype(X, dtype, copy=False)
 
     def joined_slices(self, product: Array, C: int) -> Array:
         """Return (C, n) from products (slices * C, n)."""

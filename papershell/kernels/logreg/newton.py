@@ -40,7 +40,7 @@ def minimize(
     """
     if not problem.gap < np.inf:
         return None
-    X, P = samples.X * np.float64(samples.scale), samples.X.shape[1]
+    X, P = samples.rows(slice(None)) * np.float64(samples.scale), samples.X.shape[1]
     if samples.fit_intercept:
         X = np.column_stack([X, np.ones(len(X))])
     y, w, ridge = problem.labels(samples.y), samples.weight[problem.fold], problem.ridge

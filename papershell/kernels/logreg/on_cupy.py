@@ -7,6 +7,7 @@ from functools import cache
 import cupy
 import numpy as np
 
+from papershell.kernels import arrays
 from papershell.kernels.backends import array_namespace
 from papershell.kernels.logreg.on_cuda import SOURCE, CudaEngine, Kernel
 from papershell.kernels.logreg.problem import Samples
@@ -42,6 +43,8 @@ class Engine(CudaEngine):
     """Products by cuBLAS on the current device."""
 
     def __init__(self, samples: Samples):
+        if arrays.kind(samples.X) == "bfloat16":
+            raise ValueError("CuPy has no bfloat16; choose backend='torch', or pass X as float16 or float32")
         super().__init__(samples, array_namespace("cupy"))
 
     def to_host(self, values):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from papershell.kernels import threads
+from papershell.kernels import arrays, threads
 from papershell.kernels.backends import cpu_count
 from papershell.kernels.logreg import engine
 from papershell.kernels.logreg.problem import Samples
@@ -273,6 +273,24 @@ def join_sums(S, slices, unit, bias, first_column, Z):
             Z[i, k] = z * unit[c + k] + bias[c + k]
 
 
+@_jit
+def widen(bits, out):
+    """Set ``out`` (n, P) to the float16 numbers of ``bits`` (n, P); see `arrays.floats`."""
+    for i in range(bits.shape[0]):
+        for j in range(bits.shape[1]):
+            wide = np.uint32((np.uint32(bits[i, j]) & np.uint32(0x7FFF)) << np.uint32(13)).view(np.float32)
+            value = wide * np.float32(2.0**112)
+            out[i, j] = -value if bits[i, j] & np.uint16(0x8000) else value
+
+
+@_jit
+def standardize(X, center, factor, out):
+    """Set ``out`` (n, P) to (X - center) * factor, computed in float64."""
+    for i in range(X.shape[0]):
+        for j in range(X.shape[1]):
+            out[i, j] = (np.float64(X[i, j]) - center[j]) * factor[j]
+
+
 class Engine(engine.Engine):
     """Float32 BLAS products and the fused passes, a block of rows a thread.
 
@@ -285,12 +303,26 @@ class Engine(engine.Engine):
     def __init__(self, samples: Samples):
         super().__init__(samples, np)
         self.threads = cpu_count()
-        if samples.X.dtype == np.float64 and samples.n_classes == 2 and samples.X.shape[1] <= WIDEST_EXACT:
+        exact = samples.X.dtype == np.float64 or samples.center is not None
+        if exact and samples.n_classes == 2 and samples.X.shape[1] <= WIDEST_EXACT:
             self.precisions = (engine.FLOAT64,)
 
     def map(self, function, items):
         """See `engine.Engine.map`."""
         return threads.pool().map(function, items)
+
+    def rows(self, index, dtype):
+        """See `engine.Engine.rows`; without a temporary array."""
+        X = self.X[index]
+        if X.dtype == np.float16 and X.dtype.isnative:
+            out = np.empty(X.shape, dtype if self.center is None else np.float32)
+            widen(X.view(np.uint16), out)
+            X = out
+        if self.center is None:
+            return X.astype(dtype, copy=False)
+        out = np.empty(X.shape, dtype)
+        standardize(arrays.floats(X), self.center, self.factor, out)
+        return out
 
     def set_logits(self, numbers, theta, precision):
         """See `engine.Engine.set_logits`; without weights every row has the same logits, and X is not read."""

@@ -30,7 +30,7 @@ GRAM_ROWS = 1024  # multiplied at a time: they and their packed copy stay in a c
 
 @cache
 def integer_products_are_exact() -> bool:
-    """Return whether uint8 x int8 products are fast and exact here: VNNI or AMX, and a probe that says so.
+    """Return whether products of uint8 or int8 with int8 are fast and exact here: VNNI or AMX, and a probe says so.
 
     Without those units oneDNN adds pairs of products in 16 bits, which saturate.
     """
@@ -44,10 +44,15 @@ def integer_products_are_exact() -> bool:
         transposed = torch._int_mm(
             torch.from_numpy(X).T, torch.from_numpy(np.full((97, 48), -128, np.int8))
         ).numpy()
+        signed = torch._int_mm(torch.from_numpy(X.view(np.int8)), torch.from_numpy(W)).numpy()
     except RuntimeError:
         return False
-    exact = np.array_equal(product[:, 0], X.astype(np.int64).sum(axis=1) * 127)
-    return exact and np.array_equal(transposed[:, 0], X.astype(np.int64).sum(axis=0) * -128)
+    return all(
+        np.array_equal(found[:, 0], rows.astype(np.int64).sum(axis=axis) * weight)
+        for found, rows, axis, weight in (
+            (product, X, 1, 127), (transposed, X, 0, -128), (signed, X.view(np.int8), 1, 127),
+        )
+    )  # fmt: skip
 
 
 def transpose(X: torch.Tensor) -> torch.Tensor:
@@ -93,7 +98,7 @@ class IntegerEngine(on_numba.Engine):
 
     def __init__(self, samples: Samples):
         super().__init__(samples)
-        self.bytes = shared_tensor(np.ascontiguousarray(samples.X))
+        self.bytes = shared_tensor(samples.X)
         self.largest_weight = float(samples.weight.max(initial=0.0))
 
     def map(self, function, items):
@@ -117,7 +122,7 @@ class IntegerEngine(on_numba.Engine):
         def share(blocks: list[slice]) -> None:
             Z = torch.empty((blocks[0].stop - blocks[0].start, weights.shape[1]), dtype=torch.int32)
             for index in blocks:
-                X = self.bytes[index]
+                X = self.bytes[index].contiguous()
                 z = torch._int_mm(X, weights, out=Z[: len(X)]).numpy()
                 for a, target in enumerate(out):
                     on_numba.join_sums(z, slices, unit, bias, a * K, target[index])
@@ -142,7 +147,7 @@ class IntegerEngine(on_numba.Engine):
             sums = torch.zeros((P, width), dtype=torch.int32)
             part = torch.empty_like(sums)
             for index in blocks:
-                X = self.bytes[index]
+                X = self.bytes[index].contiguous()
                 d = D[: len(X)]
                 for a, (work, t) in enumerate(zip(works, lengths, strict=True)):
                     loss[a] += on_numba.residuals(
@@ -159,6 +164,8 @@ class IntegerEngine(on_numba.Engine):
     def covariance(self, index, mean):
         """See `engine.Engine.covariance`; from the exact Gram matrix."""
         rows, scale = self.X[index], self.samples.scale
+        if rows.dtype == np.int8:  # x + 128 about mean + 128
+            rows, mean = rows.view(np.uint8) ^ 128, mean + 128 * scale
         sums = rows.sum(axis=0, dtype=np.int64) * scale / len(rows)
         gram = integer_gram(rows) * (scale**2 / len(rows))
         return gram - np.outer(mean, sums) - np.outer(sums, mean) + np.outer(mean, mean)
@@ -210,7 +217,7 @@ def Engine(samples: Samples) -> engine.Engine:
 
         return on_torch_cuda.Engine(samples)
     if (
-        samples.X.dtype == np.uint8
+        samples.X.dtype in (np.uint8, np.int8)
         and samples.X.shape[1] <= LARGEST_INTEGER_SUM
         and integer_products_are_exact()
     ):

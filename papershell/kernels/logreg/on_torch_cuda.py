@@ -15,6 +15,7 @@ from functools import cache
 import numpy as np
 import torch
 
+from papershell.kernels import arrays
 from papershell.kernels.backends import array_namespace, has_bfloat16_products
 from papershell.kernels.logreg.engine import FLOAT64, Precision
 from papershell.kernels.logreg.on_cuda import SOURCE, CudaEngine, Kernel
@@ -65,9 +66,7 @@ class FloatsEngine(CudaEngine):
 
     def array(self, values):
         """See `Engine.array`; host arrays may be read-only."""
-        return super().array(
-            shared_tensor(np.ascontiguousarray(values)) if isinstance(values, np.ndarray) else values
-        )
+        return super().array(shared_tensor(values) if isinstance(values, np.ndarray) else values)
 
     def to_host(self, values):
         """See `Engine.to_host`; PyTorch copies from a device on request only."""
@@ -83,10 +82,6 @@ class BytesEngine(FloatsEngine):
 
     precisions = (Precision(2, "float32", 1e-3, 1e-6), Precision(3, "float32", 1e-6, 1e-9), FLOAT64)
 
-    def __init__(self, samples: Samples, device: str = "cuda"):
-        super().__init__(samples, device)
-        self.X = self.X.to(torch.bfloat16)
-
     def operand(self, W, precision):
         """See `Engine.operand`."""
         slices = self.precisions[precision].product
@@ -99,5 +94,6 @@ class BytesEngine(FloatsEngine):
 
 def Engine(samples: Samples, device: str = "cuda") -> CudaEngine:
     """Return the engine for these samples; other devices than CUDA, which have all it takes, are for tests."""
-    sliced = samples.X.dtype == np.uint8 and (device != "cuda" or has_bfloat16_products())
+    exact = arrays.kind(samples.X) in ("uint8", "int8", "bfloat16") and samples.center is None
+    sliced = exact and (device != "cuda" or has_bfloat16_products())
     return BytesEngine(samples, device) if sliced else FloatsEngine(samples, device)

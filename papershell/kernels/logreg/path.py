@@ -18,6 +18,7 @@ from papershell.kernels.logreg.preconditioner import Preconditioners
 from papershell.kernels.logreg.problem import Identity, Problem, Samples, coordinates
 from papershell.kernels.logreg.solution import PathSolution
 from papershell.kernels.logreg.solver import Minimizer, Result, Status
+from papershell.kernels.placement import follow
 from papershell.kernels.threads import one_blas_thread
 
 DEFAULT_GAP, DEFAULT_TOL = 1e-4, 1e-4
@@ -40,8 +41,8 @@ class Settings:
 
 
 def fit_path(
-    X: np.ndarray,
-    y: np.ndarray,
+    X: Any,
+    y: Any,
     l2: Any,
     *,
     loss: str = "multinomial",
@@ -68,8 +69,10 @@ def fit_path(
 
     Parameters
     ----------
-    X : (N, P) uint8 or float, on the host. Bytes stay bytes: the normalized copy is never made.
-    y : (N,) integer labels 0..K-1, each class present.
+    X : (N, P) uint8, int8, float16, bfloat16, float32 or float64: a NumPy, PyTorch, CuPy or JAX array, one of any
+        library that knows DLPack or ``__array__``, a pandas or polars frame, a memory map. It stays where it lies and
+        what it is: blocks of its rows are converted when they are multiplied. Other numbers become float64, in a copy.
+    y : (N,) integer labels 0..K-1, each class present, of any of those libraries; the host gets a copy.
     l2 : (R,) or a number: penalties, finite and >= 0.
     loss : ``"multinomial"``, or ``"ovr"`` for K independent logistic regressions.
     fit_intercept : whether to fit (R, K) intercepts.
@@ -82,7 +85,9 @@ def fit_path(
         neither is, ``gap=1e-4``. A rate whose gap cannot be proven (l2 = 0, or a fold without a class) is held
         to ``tol`` instead, 1e-4 if not given.
     max_iter : accepted steps that a rate may take.
-    backend : a name of `available_backends`, or ``"auto"`` for the fastest present at this size.
+    backend : a name of `available_backends`, or ``"auto"`` for the fastest present at this size. An X of a CUDA device
+        is fitted there, by ``"torch"`` or ``"cupy"``; one of the host may be copied to a GPU by these two and by
+        ``"auto"``. No X is copied from a device.
     warm_start : an earlier solution of the same shape to start from.
     callback : called after every pass over X with (passes, rates left, largest gradient).
     on_step : called before every step with (steps so far, coef, intercept), which have the shapes of the
@@ -102,25 +107,26 @@ def fit_path(
     """
     rates = validate.rates(l2)
     validate.limits(tol, gap, max_iter)
-    X = validate.features(X)
+    X, name = follow(validate.features(X), backend)
+    y, settings = validate.labels(y, len(X)), settings or Settings()
     weight = validate.folds(folds, validate.weight(sample_weight, len(X)), len(X))
     unit = weight.max(axis=1)
     weight = weight / unit[:, None]  # float32 and fixed point see each fold's weights at their own scale
-    y, settings = validate.labels(y, len(X)), settings or Settings()
     raw = Samples(X, y, weight, int(y.max()) + 1, validate.scale(scale), bool(fit_intercept))
-    name = backend
-    if backend == "auto":
+    magnitude = validate.magnitude(X)
+    if name == "auto":
         N, P = X.shape
         name = choose_backend(N, P, raw.n_classes, len(weight) * rates.size, X.dtype)
     make = backends.implementation("logreg", name).Engine
     shape = (rates.size,) if folds is None else (len(weight), rates.size)
-    layout = Layout(raw, rates, unit, validate.loss(loss), penalize_intercept, warm_start, shape)
+    layout = Layout(raw, magnitude, rates, unit, validate.loss(loss), penalize_intercept, warm_start, shape)
     problems = layout.problems(tol, gap)
 
     largest_row = float(np.sqrt(layout.samples.X.shape[1])) * layout.largest_feature
     progress = Progress(layout, problems, callback, on_step)
     small: dict[int, Result] = {}
-    if backend == "auto" and is_alone() and is_small(layout.samples, list(problems.values())):
+    on_cpu = isinstance(X, np.ndarray)
+    if backend == "auto" and on_cpu and is_alone() and is_small(layout.samples, list(problems.values())):
         small = layout.minimize_small(problems, largest_row, max_iter, progress)
     left = {number: problem for number, problem in problems.items() if number not in small}
 
@@ -150,6 +156,7 @@ class Layout:
     Parameters
     ----------
     raw : the samples as they came.
+    magnitude : of the largest entry of their X.
     rates : (R,).
     unit : (F,) what the folds' weights were divided by.
     loss : ``"multinomial"`` or ``"ovr"``.
@@ -159,7 +166,7 @@ class Layout:
     """
 
     def __init__(
-        self, raw: Samples, rates: np.ndarray, unit: np.ndarray, loss: str, penalize_intercept: bool,
+        self, raw: Samples, magnitude: float, rates: np.ndarray, unit: np.ndarray, loss: str, penalize_intercept: bool,
         warm_start: PathSolution | None, shape: tuple[int, ...],
     ):  # fmt: skip
         self.shape = shape
@@ -168,9 +175,7 @@ class Layout:
         self.warm = None if warm_start is None else given_point(warm_start, unit.size * rates.size, raw)
         self.variables: Identity = coordinates(raw, rates, self.penalize_intercept)
         self.samples = self.variables.apply(raw)
-        X = self.samples.X
-        largest = 255.0 if X.dtype == np.uint8 else max(float(X.max()), -float(X.min()))
-        self.largest_feature = largest * abs(self.samples.scale)
+        self.largest_feature = magnitude * abs(raw.scale) if self.samples is raw else self.samples.largest()
         K = raw.n_classes
         self.classes: list[int | None] = (
             [1] if K == 2 else [None] if loss == "multinomial" else list(range(K))
@@ -301,7 +306,9 @@ class Layout:
         W, y = theta[:, : self.raw.X.shape[1]] * self.raw.scale, self.raw.y[rows]
         for first in range(0, rows.size, 4096):
             part = rows[first : first + 4096]
-            Z = self.raw.X[part].astype(np.float64) @ W.T + (theta[:, -1] if self.raw.fit_intercept else 0.0)
+            Z = self.raw.rows(part).astype(np.float64) @ W.T + (
+                theta[:, -1] if self.raw.fit_intercept else 0.0
+            )
             own = Z[np.arange(len(part)), y[first : first + 4096]]
             if self.loss == "ovr":
                 Z[np.arange(len(part)), y[first : first + 4096]] = -own

@@ -134,7 +134,7 @@ class Preconditioners:
         most = max(settings.candidate_rows, 2 * self.drawn(min(P, settings.leading) + 1))
         rows, times = stratified_rows(samples, most)
         whole = rows.size == len(samples.y)
-        self.samples = samples if whole else samples.take(rows)
+        self.samples = samples if whole and samples.plain else samples.on_host(rows)
         self.times = times
         self.engine = make(self.samples)
         self.fit_intercept, self.principal = samples.fit_intercept, principal
@@ -156,7 +156,7 @@ class Preconditioners:
         if not weight.any():
             weight = self.times
         index = np.arange(n) if n <= settings.gram_rows else draw(weight, settings.gram_rows)
-        X, mean, rest = samples.X[index], np.zeros(P), 0.0
+        X, mean, rest = samples.rows(index), np.zeros(P), 0.0
         if samples.fit_intercept:
             mean = X.mean(axis=0, dtype=np.float64) * samples.scale
         if settings.leading >= P or self.principal:
@@ -175,7 +175,7 @@ class Preconditioners:
 
     def few_eigenvectors(self, index: np.ndarray, mean: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
         """Return the leading eigenvalues and eigenvectors of the rows ``index``, and the mean of the others."""
-        X = ((self.samples.X[index] * np.float64(self.samples.scale)) - mean).astype(np.float32)
+        X = ((self.samples.rows(index) * np.float64(self.samples.scale)) - mean).astype(np.float32)
         values, dual = np.linalg.eigh((X @ X.T) / len(X))
         kept = np.flatnonzero(values > values[-1] * 1e-5)[::-1][: 2 * self.settings.leading]
         total, values = float(values.sum()), values[kept].astype(np.float64)

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from papershell.kernels import arrays
+
 STATISTICS_ROWS = 2_000  # that decide whether features are badly scaled
 ABSENT = 1e-12  # share at which a class that a fold lacks begins; its optimum is zero
 LARGEST_OFFSET, LARGEST_RATIO = 1e3, 1e4  # of a mean to its deviation, and of two deviations
@@ -20,12 +22,13 @@ class Samples:
 
     Attributes
     ----------
-    X : (N, P) uint8 or float.
+    X : (N, P) of one of `arrays.KEPT`, on the host or a device.
     y : (N,) integer labels 0..K-1.
     weight : (F, N) float64, zero outside a fold, at most 1.
     n_classes : how many labels there are.
     scale : the factor that X is to be multiplied by.
     fit_intercept : whether theta has a last column that a constant feature of one multiplies.
+    center, factor : (P,) float64 or None: the features are (X - center) * factor, made block by block.
     """
 
     X: Any
@@ -34,15 +37,39 @@ class Samples:
     n_classes: int
     scale: float
     fit_intercept: bool
+    center: np.ndarray | None = None
+    factor: np.ndarray | None = None
 
     @property
     def width(self) -> int:
         """The columns of theta."""
         return self.X.shape[1] + self.fit_intercept
 
+    @property
+    def plain(self) -> bool:
+        """Whether X lies on the host and holds the features themselves."""
+        return self.center is None and isinstance(self.X, np.ndarray)
+
     def take(self, rows: slice | np.ndarray) -> Samples:
         """Return only these ``rows``."""
         return replace(self, X=self.X[rows], y=self.y[rows], weight=self.weight[:, rows])
+
+    def rows(self, rows: slice | np.ndarray) -> np.ndarray:
+        """Return the features (n, P) of ``rows``, not yet scaled, on the host; halves as float32."""
+        X = arrays.host_rows(self.X, rows)
+        return X if self.center is None else (X - self.center) * self.factor
+
+    def on_host(self, rows: np.ndarray) -> Samples:
+        """Return these ``rows`` as samples whose X lies on the host and holds the features."""
+        if self.plain:
+            return self.take(rows)
+        y, weight = self.y[rows], self.weight[:, rows]
+        return replace(self, X=self.rows(rows), y=y, weight=weight, center=None, factor=None)
+
+    def largest(self) -> float:
+        """Return the largest magnitude of a scaled feature."""
+        each = (self.rows(block) for block in arrays.row_blocks(self.X))
+        return max(map(arrays.largest_magnitude, each)) * abs(self.scale)
 
 
 @dataclass(frozen=True)
@@ -130,8 +157,8 @@ class Standardized(Identity):
         self.mean, self.deviation, self.fit_intercept = mean, deviation, fit_intercept
 
     def apply(self, samples):
-        X = (samples.X * np.float64(samples.scale) - self.mean) / self.deviation
-        return replace(samples, X=X, scale=1.0)
+        scale = samples.scale
+        return replace(samples, scale=1.0, center=self.mean / scale, factor=scale / self.deviation)
 
     def ridge(self, l2):
         return l2 / self.deviation**2
@@ -174,7 +201,7 @@ class RowSpace(Identity):
         N, P = self.X.shape
         self.mean, gram = np.zeros(P), np.zeros((N, N))
         for first in range(0, P, 2048):
-            part = self.X[:, first : first + 2048] * np.float64(self.scale)
+            part = arrays.floats(arrays.on_host(self.X[:, first : first + 2048])) * np.float64(self.scale)
             if self.fit_intercept:
                 self.mean[first : first + 2048] = part.mean(axis=0)
                 part -= self.mean[first : first + 2048]
@@ -185,12 +212,16 @@ class RowSpace(Identity):
         self.coordinates, self.rows = U * np.sqrt(values), U / np.sqrt(values)
         super().__init__(values.size)
 
+    def scaled(self, rows: slice) -> np.ndarray:
+        """Return features (n, P) of ``rows`` as float64."""
+        return arrays.host_rows(self.X, rows) * np.float64(self.scale)
+
     def combine(self, c: np.ndarray) -> np.ndarray:
         """Return (B c)' of coordinates ``c`` (K, V), a combination of the centred rows: (K, P)."""
         of_rows = c @ self.rows.T
         total = np.zeros((len(c), len(self.mean)))
         for first in range(0, len(self.X), 512):
-            total += of_rows[:, first : first + 512] @ (self.X[first : first + 512] * np.float64(self.scale))
+            total += of_rows[:, first : first + 512] @ self.scaled(slice(first, first + 512))
         return total - of_rows.sum(axis=1)[:, None] * self.mean
 
     def apply(self, samples):
@@ -210,8 +241,8 @@ class RowSpace(Identity):
         W, edge = theta[:, : len(self.mean)], theta[:, len(self.mean) :]
         scores = np.concatenate(
             [
-                (r * np.float64(self.scale) - self.mean) @ W.T
-                for r in np.array_split(self.X, 1 + len(self.X) // 512)
+                (self.scaled(slice(first, first + 512)) - self.mean) @ W.T
+                for first in range(0, len(self.X), 512)
             ]
         )
         c = scores.T @ self.rows
@@ -230,9 +261,9 @@ def coordinates(samples: Samples, rates: np.ndarray, penalize_intercept: bool) -
         return Identity(P)  # a penalized intercept is tied to the origin of the features
     if by_rows(N, P) and (rates > 0).all() and samples.X.any():
         return RowSpace(samples)
-    if samples.X.dtype == np.uint8:
+    if arrays.kind(samples.X) in ("uint8", "int8") or not samples.scale:
         return Identity(P)
-    X = samples.X[:: max(1, N // STATISTICS_ROWS)] * np.float64(samples.scale)  # (n, P)
+    X = samples.rows(slice(None, None, max(1, N // STATISTICS_ROWS))) * np.float64(samples.scale)  # (n, P)
     mean = X.mean(axis=0) if samples.fit_intercept else np.zeros(P)
     deviation = np.sqrt(np.mean((X - mean) ** 2, axis=0))
     offset = np.abs(mean)

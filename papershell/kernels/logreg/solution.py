@@ -12,6 +12,7 @@ from papershell.kernels import backends
 from papershell.kernels.logreg import validate
 from papershell.kernels.logreg.losses import probabilities
 from papershell.kernels.logreg.problem import Samples
+from papershell.kernels.placement import follow
 
 LOGITS_BYTES = 64 << 20  # of one block of rows
 
@@ -144,11 +145,12 @@ class PathSolution:
 
     def _logits(self, X: Any) -> Iterator[tuple[slice, np.ndarray]]:
         """Yield blocks of rows and the logits (M, n, K) of all M models for them."""
-        K, P = self.coef.shape[-2:]
+        (X, backend), (K, P) = follow(X, self.backend), self.coef.shape[-2:]
         if X.shape[1] != P:
             raise ValueError(f"X has {X.shape[1]} features, but the path was fitted with {P}; pass the same")
+        validate.magnitude(X)
         theta = np.concatenate([self.coef, self.intercept[..., None]], axis=-1).reshape(-1, K, P + 1)
-        make = backends.implementation("logreg", self.backend).Engine
+        make = backends.implementation("logreg", backend).Engine
         whole = Samples(X, np.zeros(len(X), np.int64), np.ones((1, len(X))), K, self.scale, True)
         size = max(1, LOGITS_BYTES // (8 * len(theta) * K))
         for first in range(0, len(X), size):

@@ -6,35 +6,59 @@ from typing import Any
 
 import numpy as np
 
+from papershell.kernels import arrays
 from papershell.kernels.logreg.losses import LOSSES
 
+LARGEST_BYTE = {"uint8": 255.0, "int8": 128.0}
 
-def features(X: np.ndarray) -> np.ndarray:
-    """Return X as a C-ordered (N, P) array of bytes or floats, or raise ValueError."""
+
+def features(X: Any) -> Any:
+    """Return X (N, P) where it lies, of one of `arrays.KEPT`, or raise ValueError; `magnitude` looks at the numbers.
+
+    Truth values become bytes on the same memory; numbers of other types become float64, in a copy.
+    """
     if hasattr(X, "toarray"):
         raise ValueError("X is sparse; pass a dense array, as X.toarray() makes")
-    X = np.asarray(X)
+    X = arrays.where_it_lies(X)
     if X.ndim != 2 or 0 in X.shape:
         raise ValueError(
-            f"X must be (samples, features) with at least one of each, got shape {X.shape}; reshape it"
+            f"X must be (samples, features) with at least one of each, got shape {tuple(X.shape)}; reshape it"
         )
-    if X.dtype != np.uint8:
-        if X.dtype.kind not in "fiub":
-            raise ValueError(f"X has elements of type {X.dtype}; pass bytes or real numbers")
-        X = X if X.dtype in (np.float32, np.float64) else X.astype(np.float64)
-        with np.errstate(over="ignore", invalid="ignore"):
-            sound = np.isfinite(X.sum())  # of numbers it is; an overflow is looked at row by row
-        bad = np.zeros(1, bool) if sound else ~np.isfinite(X).all(axis=1)
-        if bad.any():
-            raise ValueError(
-                f"X holds NaN or infinity in {bad.sum()} rows, the first is row {bad.argmax()}; drop or fill them"
-            )
-    return np.ascontiguousarray(X)
+    kind = arrays.kind(X)
+    if kind in arrays.KEPT:
+        return X
+    if not isinstance(X, np.ndarray) or X.dtype.kind not in "fiub":
+        raise ValueError(f"X has elements of type {kind}; pass bytes or real numbers")
+    return X.view(np.uint8) if kind == "bool" else X.astype(np.float64)
 
 
-def labels(y: np.ndarray, n_samples: int) -> np.ndarray:
-    """Return the labels (N,) as int64 in 0..K-1, or raise ValueError."""
-    y = np.asarray(y)
+def magnitude(X: Any) -> float:
+    """Return max |x| of `features`, of bytes the largest possible, or raise ValueError if a number is not finite."""
+    if arrays.kind(X) in LARGEST_BYTE:
+        return LARGEST_BYTE[arrays.kind(X)]
+    largest = 0.0
+    for block in arrays.row_blocks(X):
+        largest = max(largest, found := arrays.largest_magnitude(X[block]))
+        if not np.isfinite(found):
+            raise ValueError(not_finite(X))
+    return largest
+
+
+def not_finite(X: Any) -> str:
+    """Return the sentence that says which rows of X hold NaN or infinity."""
+    parts = (arrays.on_host(X[block]) for block in arrays.row_blocks(X))
+    bad = np.concatenate([~np.isfinite(part).all(axis=1) for part in parts])
+    return f"X holds NaN or infinity in {bad.sum()} rows, the first is row {bad.argmax()}; drop or fill them"
+
+
+def host_array(values: Any) -> np.ndarray:
+    """Return labels or weights, a few numbers a sample, on the host."""
+    return arrays.on_host(arrays.where_it_lies(values))
+
+
+def labels(y: Any, n_samples: int) -> np.ndarray:
+    """Return the labels (N,) as int64 in 0..K-1 on the host, or raise ValueError."""
+    y = host_array(y)
     if y.shape != (n_samples,):
         raise ValueError(f"X has {n_samples} samples but y has shape {y.shape}; pass one label a sample")
     if y.dtype.kind not in "iu" or y.min() < 0:
@@ -54,7 +78,7 @@ def labels(y: np.ndarray, n_samples: int) -> np.ndarray:
 
 def known_labels(y: Any, n_samples: int, n_classes: int) -> np.ndarray:
     """Return labels (N,) as int64 in 0..K-1, of which some may be absent, or raise ValueError."""
-    y = np.asarray(y)
+    y = host_array(y)
     if y.shape != (n_samples,):
         raise ValueError(f"X has {n_samples} samples but y has shape {y.shape}; pass one label a sample")
     if y.dtype.kind not in "iu" or y.min() < 0 or y.max() >= n_classes:
@@ -86,7 +110,7 @@ def weight(weight: np.ndarray | None, n_samples: int) -> np.ndarray:
     """Return the sample weights (N,), or raise ValueError."""
     if weight is None:
         return np.ones(n_samples)
-    weight = np.asarray(weight, dtype=np.float64)
+    weight = host_array(weight).astype(np.float64)
     if weight.shape != (n_samples,):
         raise ValueError(
             f"sample_weight has shape {weight.shape} but X has {n_samples} samples; pass one weight a sample"
@@ -100,7 +124,7 @@ def folds(folds: np.ndarray | None, weight: np.ndarray, n_samples: int) -> np.nd
     """Return the weights of every fold (F, N), or raise ValueError."""
     if folds is None:
         return weight[None]
-    folds = np.asarray(folds, dtype=np.float64)
+    folds = host_array(folds).astype(np.float64)
     if folds.ndim != 2 or folds.shape[1] != n_samples or not len(folds):
         raise ValueError(f"folds must be masks of shape (folds, {n_samples}), got {folds.shape}")
     folds = each_fold(folds) * weight
@@ -111,7 +135,7 @@ def evaluation_weight(weight: Any, n_samples: int, n_folds: int) -> np.ndarray:
     """Return the weights (1, N) of samples that all folds share, or (F, N), or raise ValueError."""
     if weight is None:
         return np.ones((1, n_samples))
-    weight = np.asarray(weight, dtype=np.float64)
+    weight = host_array(weight).astype(np.float64)
     if weight.shape not in ((n_samples,), (n_folds, n_samples)):
         raise ValueError(
             f"sample_weight has shape {weight.shape} but X has {n_samples} samples and the path {n_folds} folds; "

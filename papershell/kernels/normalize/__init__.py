@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from papershell.kernels.backends import implementation
+from papershell.kernels.normalize.contract import numba_is_faster
 
 _DEVICE_BACKENDS = {"torch": "torch", "cupy": "cupy", "numba": "numba-cuda"}  # by the library of the images
-_NUMBA_PIXELS = 1 << 20  # NumPy finishes fewer before Numba's kernel is loaded
 
 
 def normalize(
@@ -38,8 +38,9 @@ def normalize(
         value per channel for images (..., C), shape (C, 1, 1) for images (..., C, height, width).
     dtype : ``float32``, ``float16`` or ``float64``; with torch also ``bfloat16``.
     out : receives the result; contiguous or not, of the shape of ``images`` and of type ``dtype``.
-    backend : ``auto`` keeps the images on their device: for NumPy arrays ``numba`` from 2^20 pixels on and
-        ``numpy`` below, else the back end of their library. ``numba-cuda`` takes bytes only.
+    backend : ``auto`` keeps the images on their device: for NumPy arrays ``numba`` from 2^20 pixels on, or from
+        2^16 if its kernels are loaded, and ``numpy`` below; else the back end of their library. ``numba-cuda`` takes
+        bytes only.
 
     Returns
     -------
@@ -62,4 +63,4 @@ def fastest_backend(images: Any) -> str:
     library = type(images).__module__.partition(".")[0]
     if library in _DEVICE_BACKENDS:
         return _DEVICE_BACKENDS[library]
-    return "numba" if np.size(images) >= _NUMBA_PIXELS else "numpy"
+    return "numba" if numba_is_faster(np.size(images)) else "numpy"

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import math
+import sys
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from papershell.kernels.backends import BackendError
+
+_NUMBA_PIXELS = 1 << 20  # NumPy finishes fewer before Numba's kernel is loaded
+_LOADED_PIXELS = 1 << 16  # and of fewer, the call of a loaded kernel takes longer than the work
+
+
+def numba_is_faster(pixels: int) -> bool:
+    """Whether Numba's kernel finishes so many pixels first, its loading counted if this process has not loaded it."""
+    loaded = "papershell.kernels.normalize.on_numba" in sys.modules
+    return pixels >= (_LOADED_PIXELS if loaded else _NUMBA_PIXELS)
 
 
 def real_array(images: ArrayLike) -> np.ndarray:

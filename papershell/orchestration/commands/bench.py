@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import Enum
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,12 +15,15 @@ import typer
 from papershell.orchestration.table import print_table
 
 if TYPE_CHECKING:
-    from papershell.benchmarks.check import Verdict
+    from papershell.benchmarks.against import Verdict
     from papershell.benchmarks.records import Run
 
 Device = Enum("Device", {"any": "any", "cpu": "cpu", "cuda": "cuda"})
 HISTORY = Path("benchmarks/history")
 RUN_FILE = Path("outputs/bench.json")
+FAILED, TERMINATED = 2, 128 + signal.SIGTERM
+EXIT_CODES = {"slower": 1, "failed": FAILED, "undecided": 3}  # the first that applies
+WORDS = {"slower": "regression", "undecided": "could not decide"}
 
 bench = typer.Typer(help="Measure every kernel against its reference and this machine's limits.")
 
@@ -98,37 +104,107 @@ def report(
     print(f"wrote {output}")
 
 
+Against = Annotated[str, typer.Option(metavar="COMMIT", help="The commit to compare the current files with.")]
+Paths = Annotated[
+    list[Path] | None,
+    typer.Argument(metavar="[PATH]...", help="Your own files of benchmarks, instead of papershell's."),
+]
+Select = Annotated[
+    str,
+    typer.Option(help="Only benchmarks whose name fits this pytest -k expression; else all but slow ones."),
+]
+Least = Annotated[float, typer.Option(min=0.1, help="The slowdown to find, in percent.")]
+Budget = Annotated[float, typer.Option(min=1, help="Seconds for a case, at most, in each set of processes.")]
+
+
 @bench.command()
 def check(
-    run_file: Annotated[Path, typer.Argument(metavar="RUN", help="The run to judge.")] = RUN_FILE,
-    baseline: Annotated[Path, typer.Option(help="Folder of the runs before it.")] = HISTORY,
-    confirm: Annotated[bool, typer.Option(help="Measure the slower ones once more, here and now.")] = True,
+    against: Against,
+    paths: Paths = None,
+    select: Select = "",
+    device: Annotated[Device, typer.Option(help="Only the cases on this device.")] = Device.any,
+    least: Least = 3.0,
+    budget: Budget = 20.0,
 ) -> None:
-    """Say which benchmarks are slower than noise explains; exit with 1 if any is.
+    """Compare the current files with a commit, case by case, in turns of processes of both.
 
-    The first run of a machine has no run to be compared with, and passes.
+    Exits with 0 if no case is slower, 1 if one is (a regression), 2 if one failed, 3 if one could not be decided.
     """
-    from papershell.benchmarks import check as checks
-    from papershell.benchmarks.records import machine_of, read_run
+    from papershell.benchmarks import against as comparison
 
-    judged = read_run(run_file)
-    if not baseline.is_dir():
-        raise ValueError(f"{baseline}: no such folder; `papershell bench run --history {baseline}` makes it")
-    before = _earlier(baseline, judged)
-    if not before:
-        print(f"nothing to compare with: {baseline} holds no earlier runs of {machine_of(judged)}")
-        return
-    verdicts = checks.judge(judged, before)
-    if confirm:
-        verdicts = checks.confirm(verdicts, before, partial(checks.measure_like, judged))
-    _print_verdicts(verdicts, len(before))
-    if any(verdict.state == "slower" for verdict in verdicts):
-        raise typer.Exit(1)
+    with _errors_exit_with(FAILED):
+        verdicts = comparison.against_commit(
+            against, comparison.Wish(paths or (), select, device.value, least / 100, budget), _print_verdict
+        )
+    states = [verdict.state for verdict in verdicts]
+    _print_counts(states)
+    code = next((code for state, code in EXIT_CODES.items() if state in states), 0)
+    raise typer.Exit(code)
+
+
+@bench.command()
+def bisect(
+    good: Annotated[str, typer.Argument(help="A commit that was fast.")],
+    bad: Annotated[str, typer.Argument(help="A later commit that is slow.")],
+    select: Annotated[str, typer.Option(help="The benchmark: a pytest -k expression.")],
+    paths: Paths = None,
+    least: Least = 3.0,
+    budget: Budget = 20.0,
+) -> None:
+    """Find the commit since which a benchmark is slow, each candidate compared with the fast one.
+
+    Exits with 2 if a candidate failed, and with 3 if one could not be decided.
+    """
+    from papershell.benchmarks import against as comparison
+
+    with _errors_exit_with(FAILED):
+        wish = comparison.Wish(paths or (), select, "any", least / 100, budget)
+        found = comparison.bisect(good, bad, wish, _print_verdict)
+    print(found.sentence)
+    raise typer.Exit(EXIT_CODES.get(found.state, 0) if found.state != "slower" else 0)
+
+
+@contextmanager
+def _errors_exit_with(code: int) -> Iterator[None]:
+    """Give errors another exit code than 1, which means a regression here; let SIGTERM too remove the checkouts."""
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
+    try:
+        yield
+    except Exception as error:
+        error.exit_code = code  # type: ignore[attr-defined]
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _print_verdict(verdict: Verdict) -> None:
+    """Print a line: what is so, by how much, the smallest slowdown that would have been seen, and the case."""
+    print(f"{WORDS.get(verdict.state, verdict.state):16}  {_measured(verdict):54}  {verdict.key}", flush=True)
+    for line in verdict.said.splitlines():
+        print(f"  {line}", flush=True)
+
+
+def _measured(verdict: Verdict) -> str:
+    reading = verdict.reading
+    if not reading.blocks:
+        return ""
+    change = f"{100 * reading.change:+.1f} % ({100 * reading.low:+.1f} to {100 * reading.high:+.1f})"
+    sees = f"{100 * reading.resolution:.2g} %"
+    if verdict.state != "undecided":
+        return f"{change}, sees {sees}"
+    return f"{change}, " + (
+        f"cannot see below {sees}: a busy machine" if reading.is_coarse else "fresh processes disagree"
+    )
+
+
+def _print_counts(states: list[str]) -> None:
+    counts = {WORDS.get(state, state): states.count(state) for state in dict.fromkeys(states)}
+    print(", ".join(f"{count} {word}" for word, count in counts.items()))
 
 
 def _earlier(folder: Path, run: Run) -> list[Run]:
     """The runs before ``run``; files that hold no run are named."""
-    from papershell.benchmarks.check import earlier_runs
+    from papershell.benchmarks.records import earlier_runs
 
     runs, notes = earlier_runs(folder, run)
     for note in notes:
@@ -150,23 +226,6 @@ def print_run(run: Run) -> None:
             "" if error is None else f"{error:.0e}",
         ))  # fmt: skip
     print_table(("group", "case", "ms", "times as fast as the reference", "limit", "error"), rows)
-
-
-def _print_verdicts(verdicts: list[Verdict], runs: int) -> None:
-    """Print the changes, and how many benchmarks did not change."""
-    told = sorted((v for v in verdicts if v.state in ("slower", "faster")), key=lambda v: -v.change)
-    rows = [
-        (v.key, v.state, f"{100 * v.change:+.1f} %", f"{100 * v.noise:.1f} %", f"{100 * v.sure:.2f} %",
-         "..".join(v.since))
-        for v in told
-    ]  # fmt: skip
-    if rows:
-        print_table(("benchmark", "is", "by", "noise", "sure", "commits"), rows)
-    _print_keys(**{state: [v.key for v in verdicts if v.state == state] for state in ("new", "vanished")})
-    undecided = sum(v.state == "undecided" for v in verdicts)
-    if undecided:
-        print(f"{undecided} benchmarks have too few runs before this one to decide on")
-    print(f"{sum(v.state == 'same' for v in verdicts)} as before, against {runs} runs")
 
 
 def _print_keys(**keys_by_state: list[str]) -> None:

@@ -12,6 +12,11 @@ from papershell.orchestration.table import print_table
 
 group = typer.Typer(help="Look into a workspace, or serve one on this machine.", no_args_is_help=True)
 
+Root = Annotated[
+    Path | None,
+    typer.Option(help="Folder of the workspace (default: your own loopback workspace).", show_default=False),
+]
+
 
 def register(app: typer.Typer) -> None:
     app.add_typer(group, name="workspace")
@@ -58,8 +63,43 @@ def serve(
     loopback.serve(root, port=port, options=options)
 
 
+@group.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+def run(
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SCRIPT.py|NOTEBOOK.ipynb|-m MODULE [FLAGS]...", help="Flags go to the script."
+        ),
+    ],
+    root: Root = None,
+) -> None:
+    """Run a control script or notebook that was written for Azure, unchanged, on a workspace of this machine.
+
+    Workspace.from_config() and Workspace.get(...) give this workspace; it is served until the script ends. A notebook
+    keeps its outputs.
+    """
+    from papershell.orchestration.azure.sdk import sdk_version
+    from papershell.orchestration.loopback.control import run_control
+    from papershell.orchestration.workspaces import user_workspace_folder
+
+    sdk_version()  # fails without the SDK, before a service is started
+    raise typer.Exit(run_control(root or user_workspace_folder(), words))
+
+
 @group.command()
-def clean(
+def clean(root: Root = None) -> None:
+    """Remove the working folders of ended runs; their records, logs, outputs and models stay."""
+    from papershell.orchestration import loopback
+    from papershell.orchestration.workspaces import user_workspace_folder
+
+    print(f"freed {loopback.clean(root or user_workspace_folder()) / 1e6:.1f} MB")
+
+
+@group.command("open")
+def open_page(
+    run: Annotated[
+        str | None, typer.Argument(help="Id of a run, to see its page.", show_default=False)
+    ] = None,
     root: Annotated[
         Path | None,
         typer.Option(
@@ -67,8 +107,14 @@ def clean(
         ),
     ] = None,
 ) -> None:
-    """Remove the working folders of ended runs; their records, logs, outputs and models stay."""
+    """Look at a loopback workspace in the browser; without one, print a link to its page.
+
+    The link is good for one browser and ten minutes. The service is started if need be.
+    """
     from papershell.orchestration import loopback
+    from papershell.orchestration.browser import show
     from papershell.orchestration.workspaces import user_workspace_folder
 
-    print(f"freed {loopback.clean(root or user_workspace_folder()) / 1e6:.1f} MB")
+    folder = root or user_workspace_folder()
+    link = loopback.page_link(folder, run)
+    print("opened the workspace's page in the browser" if show(link, folder) else link)

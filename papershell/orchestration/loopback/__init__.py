@@ -4,6 +4,28 @@
 ``azureml.core.Workspace`` on it. POSIX only: runs are process groups.
 """
 
-from papershell.orchestration.loopback.launch import IDENTITY_FILE, clean, connect, find, serve, start, stop
+from papershell.orchestration.loopback.launch import (
+    IDENTITY_FILE,
+    active_runs,
+    clean,
+    connect,
+    find,
+    in_use,
+    page_link,
+    serve,
+    start,
+    stop,
+)
 
-__all__ = ["IDENTITY_FILE", "clean", "connect", "find", "serve", "start", "stop"]
+__all__ = [
+    "IDENTITY_FILE",
+    "active_runs",
+    "clean",
+    "connect",
+    "find",
+    "in_use",
+    "page_link",
+    "serve",
+    "start",
+    "stop",
+]

@@ -34,9 +34,7 @@ def command_lines(configuration: Document, data: Sequence[Input], port: int) -> 
     """
 
     # The longest placeholder first: one may begin as another does.
-    places = {
-        item.placeholder: str(item.folder) for item in sorted(data, key=_placeholder_length, reverse=True)
-    }
+    places = {item.placeholder: item.value for item in sorted(data, key=_placeholder_length, reverse=True)}
 
     def filled(text: object, quote: Callable[[str], str] = str) -> str:
         result = str(text)

@@ -34,17 +34,18 @@ class InputError(RuntimeError):
 
 @dataclass(frozen=True)
 class Input:
-    """One input: its placeholder in the command line, its environment variable, its folder."""
+    """One input: its placeholder in the command line, its environment variable, their value (a folder, or an id)."""
 
     placeholder: str
     variable: str
-    folder: Path
+    value: str
 
 
 def prepare(configuration: Document, store: Store, blobs: Path, folder: Path) -> list[Input]:
     """Lay every input of a submitted configuration below ``folder``.
 
-    A mounted file is a symbolic link to the blob, a downloaded one is a copy.
+    A mounted file is a symbolic link to the blob, a downloaded one is a copy; a data set that the script reads
+    itself, as most Tabular ones, is named by its id.
 
     Raises
     ------
@@ -54,13 +55,17 @@ def prepare(configuration: Document, store: Store, blobs: Path, folder: Path) ->
     prepared = []
     for name, wanted in (configuration.get("data") or {}).items():
         target = inside(folder, name)
-        if wanted.get("mechanism") not in ("mount", "download"):
-            raise InputError(f"input {name!r} is neither mounted nor downloaded; use as_mount or as_download")
+        mechanism = str(wanted.get("mechanism")).lower()
+        if mechanism not in ("mount", "download", "direct"):
+            raise InputError(
+                f"input {name!r} is to be handed over by {mechanism}; use as_mount or as_download"
+            )
         dataset = ((wanted.get("dataLocation") or {}).get("dataset") or {}).get("id")
-        for address in _addresses(store, dataset, name):
-            _lay(address, blobs, target, copy=wanted.get("mechanism") != "mount")
+        for address in addresses(store, dataset, name) if mechanism != "direct" else ():
+            _lay(address, blobs, target, copy=mechanism != "mount")
+        value = str(dataset) if mechanism == "direct" else str(target)
         prepared.append(
-            Input(f"DatasetConsumptionConfig:{name}", wanted.get("environmentVariableName") or name, target)
+            Input(f"DatasetConsumptionConfig:{name}", wanted.get("environmentVariableName") or name, value)
         )
     for name, wanted in (configuration.get("dataReferences") or {}).items():
         variable = f"AZUREML_DATAREFERENCE_{name}"
@@ -69,7 +74,7 @@ def prepare(configuration: Document, store: Store, blobs: Path, folder: Path) ->
         )
         target = inside(folder, name)
         _lay(address, blobs, target, copy=wanted.get("mode") != "mount")
-        prepared.append(Input(f"${variable}", variable, target))
+        prepared.append(Input(f"${variable}", variable, str(target)))
     return prepared
 
 
@@ -86,7 +91,7 @@ def saved_dataset(store: Store, saved: str) -> Document:
     )
 
 
-def _addresses(store: Store, dataset: str | None, name: str) -> list[str]:
+def addresses(store: Store, dataset: str | None, name: str) -> list[str]:
     """Return the addresses that a dataset's dataflow lists."""
     try:
         dataflow = saved_dataset(store, dataset or "")["dataflow"]

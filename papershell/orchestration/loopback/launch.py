@@ -20,6 +20,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from papershell.kernels.files import write_json
 from papershell.orchestration.errors import OrchestrationError
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
 SERVICE_FILE = "service.json"
 IDENTITY_FILE = "identity.json"
-_START_TIMEOUT_S = 30.0
 _PING_TIMEOUT_S = 5.0
 _IDLE_POLL_S = 1.0
 
@@ -118,6 +118,53 @@ def _sole_server(root: Path) -> Iterator[None]:
         os.umask(before)
 
 
+def _users(root: Path) -> int:
+    """Open the lock that each user of a service holds, shared, for as long as it needs the service."""
+    return os.open(root / "users", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+
+
+def _is_unused(users: int) -> bool:
+    """Take the lock of the users if no other process holds it; return whether it is taken."""
+    try:
+        fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+@contextmanager
+def in_use(folder: Path | str) -> Iterator[Address]:
+    """Serve ``folder`` while the block runs; yield the address.
+
+    A service that runs already goes on afterwards. One that is started here ends with the block, or, if runs
+    are under way or another process uses it too, a second after them.
+
+    Raises
+    ------
+    OrchestrationError
+        As of `start`.
+    """
+    root = _own_folder(folder)
+    users = _users(root)
+    try:
+        fcntl.flock(users, fcntl.LOCK_SH)  # waits for a service that is ending
+        is_new = find(root) is None
+        try:
+            yield start(root, arguments=("--idle-seconds", "1"))
+        finally:
+            # The lock is kept until the service is gone: who comes now starts another.
+            if is_new and active_runs(root) == 0 and _is_unused(users):
+                stop(root)
+    finally:
+        os.close(users)
+
+
+def active_runs(root: Path | str) -> int:
+    """Return how many runs of a folder are queued or under way."""
+    address = find(root)
+    return int(_ask(address, "GET", "health", _PING_TIMEOUT_S)["active_runs"]) if address else 0
+
+
 def serve(
     root: Path | str, *, port: int = 0, options: Options | None = None, idle_s: float = float("inf")
 ) -> None:
@@ -144,7 +191,7 @@ def serve(
         try:
             address = Address(service.state.url, service.state.tokens.mint("owner"), os.getpid())
             write_json(root / SERVICE_FILE, asdict(address), private=True)
-            _serve_until_told(server, idle_s)
+            _serve_until_told(server, idle_s, root)
         finally:
             service.close()
             (root / SERVICE_FILE).unlink(missing_ok=True)
@@ -171,19 +218,23 @@ def _server(root: Path, port: int, options: Options | None) -> Server:
     return server
 
 
-def _serve_until_told(server: Server, idle_s: float) -> None:
+def _serve_until_told(server: Server, idle_s: float, root: Path) -> None:
     told = threading.Event()
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: told.set())
     thread = threading.Thread(target=server.serve_forever, args=(_PING_TIMEOUT_S / 50,), daemon=True)
     thread.start()
-    service = server.service
-    while not told.wait(_IDLE_POLL_S):
-        if not service.runner.active() and time.monotonic() - service.last_request > idle_s:
-            break
-    server.shutdown()
-    server.server_close()
+    service, users = server.service, _users(root)
+    try:
+        while not told.wait(_IDLE_POLL_S):
+            is_idle = not service.runner.active() and time.monotonic() - service.last_request > idle_s
+            if is_idle and _is_unused(users):
+                break
+        server.shutdown()
+        server.server_close()
+    finally:
+        os.close(users)
 
 
 def find(root: Path | str) -> Address | None:
@@ -219,17 +270,28 @@ def clean(root: Path | str) -> int:
     return int(_ask(address, "POST", "clean")["bytes"])
 
 
-def start(root: Path | str, *, arguments: tuple[str, ...] = ()) -> Address:
+def page_link(root: Path | str, run_id: str | None = None) -> str:
+    """Return an address that opens the workspace's page, or that of a run, in one browser, once.
+
+    The service is started in the background unless one answers.
+    """
+    url = str(_ask(start(root), "POST", "link")["url"])
+    return f"{url}&to=/runs/{quote(run_id, safe='')}" if run_id else url
+
+
+def start(root: Path | str, *, arguments: tuple[str, ...] = (), timeout_s: float = 60.0) -> Address:
     """Return the address of the service of ``root``, started in the background unless one answers.
 
     Parameters
     ----------
     arguments : flags of ``python -m papershell.orchestration.loopback`` for a service that is started now.
+    timeout_s : until it must answer; then it is ended.
 
     Raises
     ------
     OrchestrationError
-        The service does not answer in time; the message quotes its log. Or the folder is refused, as by `serve`.
+        The service does not answer in time. Or it ends: the message quotes its log. Or the folder is refused, as by
+        `serve`.
     """
     root = _own_folder(root)
     if address := find(root):
@@ -241,7 +303,7 @@ def start(root: Path | str, *, arguments: tuple[str, ...] = ()) -> Address:
             [sys.executable, "-m", "papershell.orchestration.loopback", str(root), *arguments],
             stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
-    deadline = time.monotonic() + _START_TIMEOUT_S
+    deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         if address := find(root):
             return address
@@ -249,6 +311,13 @@ def start(root: Path | str, *, arguments: tuple[str, ...] = ()) -> Address:
         if process.poll() is not None and "served by another" not in log.read_text(errors="replace"):
             break
         time.sleep(0.05)
+    if process.poll() is None:
+        process.kill()  # or it would answer when no caller expects it any more
+        process.wait()
+        raise OrchestrationError(
+            f"the loopback service of {root} did not answer within {timeout_s:g} seconds and was ended; "
+            f"the machine may be busy: try again"
+        )
     raise OrchestrationError(
         f"the loopback service of {root} did not start: {log.read_text(errors='replace')[-2000:]}"
     )

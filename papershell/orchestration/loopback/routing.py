@@ -107,12 +107,16 @@ Handler = Callable[..., Any]
 
 
 class Route(NamedTuple):
-    """A method and a path, the function that answers, and whether it reads the body as it comes."""
+    """A method and a path, the function that answers, whether it reads the body as it comes, and the right to it.
+
+    The right is a ``token`` or a signature, the ``cookie`` of a browser, or a ``link`` that the function itself checks.
+    """
 
     method: str
     path: str
     handler: Handler
     streams: bool
+    right: str
 
 
 class Routes(list[Route]):
@@ -122,9 +126,11 @@ class Routes(list[Route]):
     it may take as long as its client and must leave the store alone.
     """
 
-    def __call__(self, method: str, *paths: str, streams: bool = False) -> Callable[[Handler], Handler]:
+    def __call__(
+        self, method: str, *paths: str, streams: bool = False, right: str = "token"
+    ) -> Callable[[Handler], Handler]:
         def register(handler: Handler) -> Handler:
-            self.extend(Route(method, path, handler, streams) for path in paths)
+            self.extend(Route(method, path, handler, streams, right) for path in paths)
             return handler
 
         return register

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -14,9 +15,14 @@ from pathlib import Path
 
 import werkzeug.exceptions as http
 
+from papershell.orchestration.loopback import process_hooks, supervisor, workdir
 from papershell.orchestration.loopback import run_history as history
-from papershell.orchestration.loopback import supervisor, workdir
-from papershell.orchestration.loopback.client import PROXY_VARIABLE, certificates, proxy_address
+from papershell.orchestration.loopback.client import (
+    PROXY_VARIABLE,
+    certificates,
+    datastore_folders,
+    proxy_address,
+)
 from papershell.orchestration.loopback.command_lines import RunError, command_lines, free_port
 from papershell.orchestration.loopback.inputs import Input, InputError, prepare
 from papershell.orchestration.loopback.names import RESOURCE_GROUP, SNAPSHOTS, SUBSCRIPTION, WORKSPACE
@@ -134,6 +140,9 @@ class Runner:
     def _unpack(self, run_id: str, folder: Path) -> None:
         store = self._state.store
         submission = store.get("submission", run_id) or {}
+        if local := submission.get("folder"):
+            workdir.take(Path(local), folder)
+            return
         snapshot = store.get("snapshot", submission["snapshot"]) or {"files": {}}
         workdir.unpack(snapshot["files"], self._state.blobs / SNAPSHOTS, folder)
 
@@ -176,6 +185,7 @@ class Runner:
         return certificates(state.root) | {
             # Under a name that shells pass on; each Python process sets the variable itself.
             "PAPERSHELL_BLOB_PROXY": f"{PROXY_VARIABLE}={proxy_address(state.url, token)}",
+            process_hooks.VARIABLE: json.dumps(datastore_folders(state.root)),
             "AZUREML_ARM_SUBSCRIPTION": SUBSCRIPTION,
             "AZUREML_ARM_RESOURCEGROUP": RESOURCE_GROUP,
             "AZUREML_ARM_WORKSPACE_NAME": WORKSPACE,
@@ -199,7 +209,7 @@ def _data_variables(configuration: Document, data: Sequence[Input]) -> dict[str,
     """Return the variables that say where the inputs lie, and those that `Run.input_datasets` reads."""
     datasets = (configuration.get("data") or {}).items()
     modes = (f"{w.get('environmentVariableName') or name}:{w.get('mechanism')}" for name, w in datasets)
-    return {item.variable: str(item.folder) for item in data} | {
+    return {item.variable: item.value for item in data} | {
         "AZUREML_DATASET_ENVIRONMENT_VARS": ",".join(modes)
     }
 

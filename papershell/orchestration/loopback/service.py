@@ -19,7 +19,7 @@ import werkzeug.exceptions as http
 from werkzeug.routing import Map, Rule
 from werkzeug.wrappers import Request, Response
 
-from papershell.orchestration.loopback import faults
+from papershell.orchestration.loopback import faults, pages
 from papershell.orchestration.loopback.limits import ADDRESS_CHARACTERS, BODY_BYTES, UPLOAD_BYTES
 from papershell.orchestration.loopback.names import ARTIFACTS
 from papershell.orchestration.loopback.routes import ALL_ROUTES
@@ -85,6 +85,8 @@ class Service:
         try:
             answer = self._routed(request)
         except http.HTTPException as error:
+            if "text/html" in request.headers.get("Accept", ""):
+                return pages.error_page(error, request)
             return error_response(error.code or 500, error.name.replace(" ", ""), error.description or "")
         except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
             # Every value that a handler takes apart came with the request.
@@ -103,7 +105,7 @@ class Service:
                 f"the address is longer than {ADDRESS_CHARACTERS} characters; shorten it"
             )
         route, parts = self._map.bind_to_environ(request.environ).match()
-        self._check_right(request, parts)
+        self._check_right(request, route, parts)
         with self._transaction(request, route):
             call = Call(self.state, self.runner, request)
             return route.handler(call, **{k: v for k, v in parts.items() if k != "scope"})
@@ -118,7 +120,10 @@ class Service:
             raise http.RequestEntityTooLarge(f"the body is longer than {BODY_BYTES} bytes; send less at once")
         return self.state.store.transaction()
 
-    def _check_right(self, request: Request, parts: Mapping[str, Any]) -> None:
+    def _check_right(self, request: Request, route: Route, parts: Mapping[str, Any]) -> None:
+        if route.right != "token":
+            self._check_visitor(request, route)
+            return
         if "container" in parts:
             place, signature = parts["container"], request.args.get("sig", "")
         elif "signature" in parts:
@@ -130,6 +135,17 @@ class Service:
             return
         if not self.state.tokens.opens(place, signature):
             raise http.Forbidden("the address carries no signature of this workspace")
+
+    def _check_visitor(self, request: Request, route: Route) -> None:
+        """Check the cookie of a browser; under another name for this machine it would not be this page's."""
+        if f"http://{request.host}" != self.state.url:
+            raise http.Forbidden(f"this page is at {self.state.url} only")
+        cookie = request.cookies.get(pages.cookie_name(self.state), "")
+        if route.right == "cookie" and not self.state.page_access.admits(cookie):
+            raise http.Unauthorized(
+                "this browser may not see the workspace yet: run papershell workspace open "
+                "(with --root and its folder, unless it is your own default workspace)"
+            )
 
     def _check_bearer(self, request: Request) -> None:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")

@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from papershell.orchestration.loopback.names import ARTIFACTS, BLOB_HOST, SCOPE
+from papershell.orchestration.loopback.page_access import PageAccess
 from papershell.orchestration.loopback.store import Store
 from papershell.orchestration.loopback.tokens import Tokens
 
@@ -41,6 +42,7 @@ class State:
         self.blobs = root / "blobs"
         self.store = Store(root / "state.sqlite")
         self.tokens = Tokens(identity.key)
+        self.page_access = PageAccess(self.tokens)
         self.provision_s = provision_s
         self.url = ""  # this and the id are known as soon as a server carries the service
         self.workspace_id = ""

@@ -126,13 +126,59 @@ class Store:
             ).fetchall()
         return [json.loads(body) for (body,) in rows]
 
-    def count(self, kind: str) -> int:
-        """Return the number of documents of one kind."""
+    def newest(self, kind: str, fields: Document, first: int = 0, most: int = -1) -> list[Document]:
+        """Return documents of one kind whose ``fields`` are these, newest first, from the ``first``-th on."""
+        query, values = _where(kind, fields)
         with self._lock:
-            query = "SELECT count(*) FROM documents WHERE kind = ?"
-            return int(self._connection.execute(query, (kind,)).fetchone()[0])
+            rows = self._connection.execute(
+                f"SELECT body FROM documents {query} ORDER BY place DESC LIMIT ? OFFSET ?",
+                (*values, most, first),
+            ).fetchall()
+        return [json.loads(body) for (body,) in rows]
+
+    def sample(self, kind: str, prefix: str, most: int) -> list[tuple[int, Document]]:
+        """Return about ``most`` of the documents that `all` returns, evenly spread, with their places there.
+
+        The last one is among them.
+        """
+        numbered = (
+            "SELECT body, row_number() OVER (ORDER BY place) - 1 AS n, count(*) OVER () AS total "
+            "FROM documents WHERE kind = :kind AND key >= :first AND key < :last"
+        )
+        query = (
+            f"SELECT n, body FROM ({numbered}) "
+            "WHERE n % ((total + :most - 1) / :most) = 0 OR n = total - 1 ORDER BY n"
+        )
+        bound = {"kind": kind, "first": prefix, "last": prefix + _LAST, "most": most}
+        with self._lock:
+            rows = self._connection.execute(query, bound).fetchall()
+        return [(n, json.loads(body)) for n, body in rows]
+
+    def count(self, kind: str, fields: Document | None = None) -> int:
+        """Return the number of documents of one kind whose ``fields`` are these."""
+        query, values = _where(kind, fields or {})
+        with self._lock:
+            return int(
+                self._connection.execute(f"SELECT count(*) FROM documents {query}", values).fetchone()[0]
+            )
+
+    def counts(self, kind: str, field: str) -> dict[Any, int]:
+        """Return how many documents of one kind have each value of a field."""
+        value = f"CASE WHEN json_valid(body) THEN json_extract(body, '$.{field}') END"
+        query = f"SELECT {value}, count(*) FROM documents WHERE kind = ? GROUP BY 1"
+        with self._lock:
+            return dict(self._connection.execute(query, (kind,)).fetchall())
 
     def close(self) -> None:
         """Close the file."""
         with self._lock:
             self._connection.close()
+
+
+def _where(kind: str, fields: Document) -> tuple[str, list[Any]]:
+    """Return the condition that selects documents, and its values. A body with NaN is no JSON to SQLite."""
+    parts = [
+        "kind = ?",
+        *(f"CASE WHEN json_valid(body) THEN json_extract(body, '$.{name}') IS ? END" for name in fields),
+    ]
+    return "WHERE " + " AND ".join(parts), [kind, *fields.values()]

@@ -31,8 +31,21 @@ def unpack(files: Mapping[str, str], snapshots: Path, folder: Path) -> None:
         place = inside(folder, name)
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(snapshots / blob, place)
-    (folder / "outputs").mkdir(exist_ok=True)
-    (folder / "logs").mkdir(exist_ok=True)
+    _make_places(folder)
+
+
+def take(source: Path, folder: Path) -> None:
+    """Move the folder that the client made for a local run to ``folder``, without what it needed to start it."""
+    folder.parent.mkdir(parents=True)
+    shutil.move(source, folder)
+    shutil.rmtree(folder / "azureml-setup", ignore_errors=True)
+    (folder / "invocation.zip").unlink(missing_ok=True)
+    _make_places(folder)
+
+
+def _make_places(folder: Path) -> None:
+    for name in ("outputs", "logs"):
+        (folder / name).mkdir(exist_ok=True)
 
 
 def note(artifacts: Path, configuration: Document, commands: Sequence[Sequence[str]]) -> None:
@@ -41,7 +54,7 @@ def note(artifacts: Path, configuration: Document, commands: Sequence[Sequence[s
     (artifacts / "system_logs").mkdir(parents=True, exist_ok=True)
     lines = [
         f"Environment {environment!r} is not built here: the run uses {sys.executable}.",
-        f"Cluster {configuration.get('target')!r} is this machine.",
+        f"Compute target {configuration.get('target')!r} is this machine.",
         *(shlex.join(command) for command in commands),
     ]
     (artifacts / "system_logs" / "loopback.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -15,6 +15,7 @@ from papershell.orchestration.loopback.routes import (
     mlflow_registry,
     mlflow_tracking,
     models,
+    page,
     workspace,
 )
 from papershell.orchestration.loopback.routing import Routes
@@ -23,7 +24,7 @@ ALL_ROUTES: Routes = Routes(
     route
     for module in (
         workspace, compute, history, metrics, artifacts, content, execution, environments, models, data, blobs,
-        mlflow_tracking, mlflow_models, mlflow_registry, mlflow_files,
+        mlflow_tracking, mlflow_models, mlflow_registry, mlflow_files, page,
     )
     for route in module.routes
 )  # fmt: skip

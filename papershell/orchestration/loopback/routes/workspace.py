@@ -48,6 +48,12 @@ def health(call: Call) -> dict[str, Any]:
     return {"pid": os.getpid(), "root": str(call.state.root), "active_runs": call.runner.active()}
 
 
+@routes("POST", "/loopback/link")
+def link(call: Call) -> dict[str, Any]:
+    """Return an address that opens the page in one browser, once."""
+    return {"url": f"{call.state.url}/open?link={call.state.page_access.link()}"}
+
+
 @routes("POST", "/loopback/clean", streams=True)
 def clean(call: Call) -> dict[str, Any]:
     """Remove the working folders of ended runs."""

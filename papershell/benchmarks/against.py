@@ -1,0 +1,320 @@
+"""Two commits compared, case by case: ``papershell bench check --against`` and ``bench bisect``.
+
+For each file of benchmarks three processes run at once, one of the new tree and two of the old (the second is the
+control). All three have the same case ready; the parent asks them in turn to time some calls, in blocks whose order
+is drawn anew, while the others are blocked on their pipes. `papershell.benchmarks.decide` reads the blocks. Fresh
+processes measure each slowdown again, and each case that it cannot decide.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from statistics import median
+
+from papershell.benchmarks import decide
+from papershell.benchmarks.decide import LOOKS, UNREAD, Block, Reading
+from papershell.benchmarks.runner import FOLDER
+from papershell.benchmarks.servers import CaseEnded, ProtocolError, Server, ServerError, serving
+from papershell.benchmarks.trees import (
+    TreeError,
+    checkout,
+    commit_of,
+    commits_between,
+    repository_of,
+    subject_of,
+)
+
+LEAST, BUDGET_S = 0.03, 20.0
+TURN_S = 0.02  # of a process, at least
+TURNS = 2  # of each process in a block
+OLD, NEW, CONTROL = "old commit", "new commit", "old commit again"
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What to compare, and how well.
+
+    Attributes
+    ----------
+    paths : files or folders of benchmarks, relative to the tree; papershell's own suites if empty.
+    select : expression of pytest's ``-k``; without one the cases marked slow are left out.
+    device : ``cpu``, ``cuda`` or ``any``.
+    least : the slowdown to find, as a share.
+    budget_s : seconds for a case in each set of processes, at most.
+    """
+
+    paths: Sequence[Path] = ()
+    select: str = ""
+    device: str = "any"
+    least: float = LEAST
+    budget_s: float = BUDGET_S
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How a benchmark did.
+
+    Attributes
+    ----------
+    key : the benchmark, as `papershell.benchmarks.records.key_of` names it; a file that one tree lacks.
+    state : of a `Reading`, or ``new``, ``vanished``, ``skipped``, ``failed``.
+    reading : of the set of processes that decided.
+    call_s : seconds of a call of the old commit.
+    said : why it failed, or was skipped.
+    """
+
+    key: str
+    state: str
+    reading: Reading = UNREAD
+    call_s: float = 0.0
+    said: str = ""
+
+
+@dataclass
+class _Case:
+    """What the sets of processes found of a benchmark so far."""
+
+    readings: list[Reading] = field(default_factory=list)
+    call_s: float = 0.0
+    ended: Verdict | None = None
+
+    def verdict(self, key: str) -> Verdict:
+        reading = decide.verdict_of(self.readings)
+        return self.ended or Verdict(key, reading.state, reading, self.call_s)
+
+    @property
+    def settled(self) -> bool:
+        return self.ended is not None or decide.settled(self.readings)
+
+
+def against_commit(name: str, wish: Wish, tell: Callable[[Verdict], None]) -> list[Verdict]:
+    """Compare the files as they are with a commit of their repository; see `compare`.
+
+    Paths in ``wish`` are relative to the current folder.
+
+    Raises
+    ------
+    TreeError
+        There is no such commit, or no repository.
+    ServerError
+        As in `compare`.
+    """
+    repository, wish = _at_root(wish)
+    with checkout(repository, commit_of(repository, name)) as old:
+        return compare(repository, old, repository, wish, tell)
+
+
+@dataclass(frozen=True)
+class Found:
+    """The end of a bisection: a sentence, and ``slower`` if it led to one commit, else why it did not."""
+
+    state: str
+    sentence: str
+
+
+def bisect(good: str, bad: str, wish: Wish, tell: Callable[[Verdict], None]) -> Found:
+    """Find the commit since which a benchmark is slower than in ``good``, by comparing each candidate with that.
+
+    Raises
+    ------
+    TreeError
+        A commit is not there, or ``good`` is not before ``bad``.
+    ServerError
+        As in `compare`.
+    """
+    repository, wish = _at_root(wish)
+    start = commit_of(repository, good)
+    commits = commits_between(repository, start, commit_of(repository, bad))
+    fast, slow, candidate = -1, len(commits), len(commits) - 1
+    with checkout(repository, start) as old:
+        while slow - fast > 1:
+            with checkout(repository, commits[candidate]) as new:
+                states = {verdict.state for verdict in compare(repository, old, new, wish, tell)}
+            name = commits[candidate][:10]
+            if states & {"failed", "undecided"}:
+                state = "failed" if "failed" in states else "undecided"
+                return Found(
+                    state, f"{name} tells neither; the slowdown is in {_range(start, commits, fast, slow)}"
+                )
+            if "slower" in states:
+                slow = candidate
+            elif slow == len(commits):
+                return Found("same", f"{name} is not slower than {start[:10]}")
+            else:
+                fast = candidate
+            candidate = (fast + slow) // 2
+    return Found("slower", f"slow since {subject_of(repository, commits[slow])}")
+
+
+def _range(start: str, commits: Sequence[str], fast: int, slow: int) -> str:
+    return f"{(commits[fast] if fast >= 0 else start)[:10]}..{commits[min(slow, len(commits) - 1)][:10]}"
+
+
+def _at_root(wish: Wish) -> tuple[Path, Wish]:
+    """Return the checkout to compare in, and the wish with its paths relative to that."""
+    repository = repository_of(Path.cwd() if wish.paths else FOLDER)
+    for path in wish.paths:
+        if not path.resolve().is_relative_to(repository):
+            raise TreeError(f"{path} is not below {repository}; start in the repository that holds it")
+    return repository, replace(wish, paths=[path.resolve().relative_to(repository) for path in wish.paths])
+
+
+def compare(
+    repository: Path, old: Path, new: Path, wish: Wish, tell: Callable[[Verdict], None]
+) -> list[Verdict]:
+    """Compare the benchmarks of two trees, and tell each verdict as soon as it holds.
+
+    Parameters
+    ----------
+    repository : the checkout that this process runs from.
+    old, new : trees of it (`papershell.benchmarks.trees.checkout`), or the checkout itself.
+    wish : what to compare.
+    tell : is called with each verdict.
+
+    Raises
+    ------
+    ServerError
+        The trees have no benchmark in common that was asked for, or a commit's papershell cannot compare.
+    """
+    verdicts: list[Verdict] = []
+    for file in files(old, new, wish.paths):
+        absent = [tree for tree in (old, new) if not (tree / file).exists()]
+        if absent:
+            found = [Verdict(str(file), "vanished" if absent == [new] else "new")]
+        else:
+            found = _compare_file(repository, {OLD: old, NEW: new, CONTROL: old}, file, wish)
+        for verdict in found:
+            tell(verdict)
+        verdicts += found
+    if all(verdict.state in ("new", "vanished") for verdict in verdicts):
+        raise ServerError("the two commits have no such benchmark in common")
+    return verdicts
+
+
+def files(old: Path, new: Path, paths: Sequence[Path]) -> list[Path]:
+    """Return the files of benchmarks of either tree, relative to it."""
+    ours = Path(*FOLDER.parts[-2:])  # papershell/benchmarks
+    found: set[Path] = set()
+    for tree in (old, new):
+        for path in paths or [ours]:
+            place = tree / path
+            inside = place.rglob("test_*.py") if paths else place.glob("test_*.py")
+            found |= {file.relative_to(tree) for file in ([place] if place.is_file() else inside)}
+    if not found:
+        raise ServerError(f"neither commit has benchmarks at {', '.join(map(str, paths)) or ours}")
+    return sorted(found)
+
+
+def _compare_file(repository: Path, trees: Mapping[str, Path], file: Path, wish: Wish) -> list[Verdict]:
+    """Return the verdicts on a file's benchmarks; sets of fresh processes run until all are settled."""
+    cases: dict[str, _Case] = {}
+    for number in range(decide.MOST_SETS):
+        keys = [key for key, case in cases.items() if not case.settled]
+        if keys or not number:
+            try:
+                _one_set(repository, trees, file, wish, cases, keys)
+            except ProtocolError:
+                raise
+            except ServerError as error:
+                cases = cases or {str(file): _Case()}
+                _fail(cases, keys or list(cases), str(error))
+    return [case.verdict(key) for key, case in cases.items()]
+
+
+def _one_set(
+    repository: Path,
+    trees: Mapping[str, Path],
+    file: Path,
+    wish: Wish,
+    cases: dict[str, _Case],
+    keys: list[str],
+) -> None:
+    """Let three fresh processes measure ``keys``, of the first set all that both trees have, into ``cases``."""
+    with ExitStack() as stack:
+        servers, have = dict[str, Server](), dict[str, list[str]]()
+        for name in (NEW, OLD, CONTROL):
+            servers[name] = stack.enter_context(
+                serving(repository, trees[name], file, name=name, outside=bool(wish.paths),
+                        select=wish.select, device=wish.device)
+            )  # fmt: skip
+            have[name] = servers[name].collected()
+            if not have[NEW]:
+                return
+        if not cases:
+            cases |= _cases(have[OLD], have[NEW])
+            keys = [key for key, case in cases.items() if not case.ended]
+        for server in servers.values():
+            server.choose(keys)
+        for done, key in enumerate(keys):
+            try:
+                _measure(servers, cases[key], key, wish)
+            except ServerError as error:  # who of the others waits for which word is not known then
+                return _fail(cases, keys[done:], str(error))
+
+
+def _cases(old: Sequence[str], new: Sequence[str]) -> dict[str, _Case]:
+    """Return a case for each key of either tree; those that one tree lacks have ended."""
+    lone = {
+        **{key: _Case(ended=Verdict(key, "vanished")) for key in old if key not in new},
+        **{key: _Case(ended=Verdict(key, "new")) for key in new if key not in old},
+    }
+    return {key: _Case() for key in old if key in new} | lone
+
+
+def _fail(cases: dict[str, _Case], keys: Iterable[str], said: str) -> None:
+    for key in keys:
+        cases[key].ended = Verdict(key, "failed", said=said)
+
+
+def _measure(servers: Mapping[str, Server], case: _Case, key: str, wish: Wish) -> None:
+    """Let all processes get a case ready and take turns; add what the blocks tell."""
+    ready = {name: server.ready() for name, server in servers.items()}
+    call_s = [seconds for seconds in ready.values() if seconds]
+    if len(call_s) == len(servers):
+        case.call_s, calls = median(call_s), math.ceil(TURN_S / min(call_s))
+        need_s = LOOKS[0] * len(servers) * TURNS * calls * case.call_s
+        if need_s > wish.budget_s:
+            said = f"{LOOKS[0]} blocks need {need_s:.0f} s; give --budget {math.ceil(2 * need_s)}"
+            case.ended = Verdict(key, "undecided", call_s=case.call_s, said=said)
+        else:
+            with suppress(CaseEnded):
+                case.readings.append(_take_turns(servers, calls, wish, case.readings))
+    endings = {name: server.finish() for name, server in servers.items()}
+    for state in ("failed", "skipped"):
+        for name, ending in endings.items():
+            if ending.outcome == state:
+                case.ended = Verdict(key, state, said=f"{name}: {ending.said}")
+                return
+
+
+def _take_turns(servers: Mapping[str, Server], calls: int, wish: Wish, before: Sequence[Reading]) -> Reading:
+    """Take blocks until they decide, or until the budget is spent."""
+    draw, order, blocks, reading = random.Random(), list(servers), list[Block](), UNREAD
+    end = time.perf_counter() + wish.budget_s
+    for look in LOOKS:
+        while len(blocks) < look:
+            if time.perf_counter() > end:
+                return reading
+            order = _order(order, draw)
+            seconds = dict.fromkeys(order, 0.0)
+            for name in order * TURNS:
+                seconds[name] += servers[name].turn(calls)
+            blocks.append((math.log(seconds[OLD]), math.log(seconds[NEW]), math.log(seconds[CONTROL])))
+        reading = decide.read(blocks, wish.least, before)
+        if reading.state != "undecided":
+            break
+    return reading
+
+
+def _order(names: list[str], draw: random.Random) -> list[str]:
+    """Return the names in an order drawn anew; none follows itself, as its caches would be warm."""
+    while True:
+        drawn = draw.sample(names, len(names))
+        if drawn[0] != names[-1]:
+            return drawn

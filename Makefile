@@ -22,7 +22,7 @@ $(VENV)/.run: pyproject.toml constraints.txt | $(BIN)/python
 	@touch $@
 
 $(VENV)/.test: pyproject.toml constraints.txt | $(BIN)/python
-	$(PIP) install -c constraints.txt -e '.[azure,notebook,track,torch,keras,jax,bench,test]'
+	$(PIP) install -c constraints.txt -e '.[azure,files,notebook,onnx,track,torch,keras,jax,bench,test]'
 	@touch $@ $(VENV)/.run
 
 run: $(VENV)/.run  ## install, then run the main job on the embedded data set

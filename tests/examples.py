@@ -28,6 +28,7 @@ CLAUSE = re.compile(
     r"not run: (?P<reason>.+)|numbers within (?P<percent>\d+) %|exits (?P<exit>\d+)"
     r"|needs (?P<data>mnist)|(?P<slow>slow)"
 )
+PROGRESS = re.compile(r"[\w .-]+: \d+% .*")  # of slow machines only: it appears after some seconds
 NUMBER = r"[-+]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?"
 # The Python session of a page: one JSON string of source a line in, one of what it printed out.
 SESSION = """
@@ -134,7 +135,7 @@ def run_block(
         assert done.returncode == int(block.clauses.get("exit", 0)), (
             f"exit {done.returncode}: {command}\n{done.stdout}"
         )
-        yield command, expected, done.stdout.splitlines()
+        yield command, expected, [line for line in done.stdout.splitlines() if not PROGRESS.fullmatch(line)]
 
 
 def check(page: str, folder: Path, may_run: Callable[[Block], bool]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from papershell.kernels.files import replacing
-from papershell.trainers.npz import read_npz
+from papershell.trainers.formats.npz import read_npz
 
 STATE_VERSION = 1
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ from torch import nn
 from papershell.kernels.cifar10_net import IMAGE_SHAPE
 from papershell.kernels.cifar10_net.on_torch import Net
 from papershell.kernels.files import replacing, write_json
+from papershell.trainers.cifar10 import CLASS_NAMES
 from papershell.trainers.cifar10_fast import FastNet
-from papershell.trainers.npz import read_npz
+from papershell.trainers.formats.npz import read_npz
 from papershell.trainers.provenance import manifest
 
 MODEL_STEM = "cifar10_net"
@@ -21,29 +23,30 @@ MODEL_STEM = "cifar10_net"
 
 def classify(net: nn.Module, images: np.ndarray, levels: np.ndarray, device: str = "cpu") -> np.ndarray:
     """Return the class of each image: (N,) int64, for ``images`` (N, 3, 32, 32) uint8."""
+    return _logits(net, images, levels, device).argmax(1).numpy()
+
+
+def _logits(net: nn.Module, images: np.ndarray, levels: np.ndarray, device: str) -> torch.Tensor:
     net, table = net.to(device), torch.from_numpy(levels).to(device)
     with torch.inference_mode():
         parts = [torch.from_numpy(part).to(device) for part in np.array_split(images, len(images) // 500 + 1)]
-        return torch.cat([net(table[part.int()]).argmax(1) for part in parts]).cpu().numpy()
+        return torch.cat([net(table[part.int()]) for part in parts]).cpu()
 
 
-def predict(path: Path, images: np.ndarray) -> np.ndarray:
-    """Return the class of each image by the model file ``path`` (.npz, see `write_model`).
+def read_model(path: Path) -> tuple[int, Callable[[np.ndarray], np.ndarray]]:
+    """Read a model file (.npz, see `write_model`).
 
-    Parameters
-    ----------
-    images : uint8, (N, 3, 32, 32) or (N, 32, 32, 3).
+    Returns
+    -------
+    n_classes : 10.
+    probabilities : a function that gives the probability of each class, (N, 10), for images in bytes,
+        (N, 3, 32, 32) or (N, 32, 32, 3); others are a ValueError.
 
     Raises
     ------
     ValueError
-        The file is no such model, or the images have another shape.
+        The file is no such model.
     """
-    planes = np.moveaxis(images, 3, 1) if images.shape[1:] == (32, 32, 3) else images
-    if planes.shape[1:] != IMAGE_SHAPE:
-        raise ValueError(
-            f"the model wants colour images of 32 x 32 pixels, these are of shape {images.shape[1:]}"
-        )
     with open(path, "rb") as file:
         try:
             stored = {name: torch.tensor(array) for name, array in read_npz(file).items()}
@@ -55,7 +58,17 @@ def predict(path: Path, images: np.ndarray) -> np.ndarray:
             raise ValueError(
                 f"{path} is not a model that papershell wrote ({reason}); train it again"
             ) from error
-    return classify(net, np.ascontiguousarray(planes), levels)
+
+    def probabilities(images: np.ndarray) -> np.ndarray:
+        planes = np.moveaxis(images, 3, 1) if images.shape[1:] == (32, 32, 3) else images
+        if planes.shape[1:] != IMAGE_SHAPE or images.dtype != np.uint8:
+            raise ValueError(
+                f"the model wants colour images of 32 x 32 pixels in bytes, these are of shape {images.shape[1:]} "
+                f"and type {images.dtype}"
+            )
+        return _logits(net, np.ascontiguousarray(planes), levels, "cpu").double().softmax(1).numpy()
+
+    return len(CLASS_NAMES), probabilities
 
 
 def write_model(folder: Path, net: nn.Module, levels: np.ndarray, facts: dict[str, Any]) -> list[Path]:

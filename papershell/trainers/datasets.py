@@ -1,100 +1,27 @@
-"""Data sets as arrays: ``digits`` (embedded), ``mnist``, ``cifar10``, any folder of IDX files.
+"""Data sets as arrays: ``digits`` (embedded), ``mnist``, ``cifar10``, and folders or files of one's own.
 
-A folder is searched to any depth for four IDX files, gzip-compressed or not, under either naming style:
-
-    train-images-idx3-ubyte.gz   train-labels-idx1-ubyte.gz   t10k-images-idx3-ubyte.gz   ...
-    train-images.gz              train-labels.gz              test-images.gz              test-labels.gz
-
-A folder without such files may hold CIFAR-10 in its official binary layout (`papershell.trainers.cifar10`) instead.
+A folder may hold four IDX files at any depth (`papershell.trainers.formats.idx_files`), CIFAR-10 in its official binary
+layout (`papershell.trainers.cifar10`), or .npy files; a file may be .npz or .safetensors
+(`papershell.trainers.formats.matrices`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import re
-import zlib
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from functools import reduce
 from pathlib import Path
 
 import numpy as np
 
-from papershell.kernels import IdxError, read_idx, write_idx
+from papershell.kernels import IdxError, write_idx
 from papershell.trainers import SEED, cifar10
+from papershell.trainers.dataset import KNOWN, DataError, Dataset
 from papershell.trainers.download import fetch_file
+from papershell.trainers.formats.idx_files import ROLES, MissingFilesError, find_idx_files, read_idx_folder
+from papershell.trainers.formats.matrices import SUFFIXES, holds_matrices, read_matrices
 from papershell.trainers.published import DOWNLOADS
-
-
-class DataError(ValueError):
-    """A data set is absent or its files do not fit together; the message says how to mend it."""
-
-
-class MissingFilesError(DataError):
-    """A folder does not exist, or lacks some of the four IDX files."""
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """Images and labels, split into a training and a test part.
-
-    Attributes
-    ----------
-    name : as the user calls it.
-    X_train, X_test : (N, P) uint8, one image a row, pixels 0 to 255.
-    y_train, y_test : (N,) integers, the labels as they stand in the files.
-    image_shape : the shape of one image before it became a row: ``(28, 28)``, ``(32, 32, 3)`` for colours
-        side by side, ``(3, 32, 32)`` for colour planes.
-    classes : (K,) the sorted distinct training labels.
-    """
-
-    name: str
-    X_train: np.ndarray
-    y_train: np.ndarray
-    X_test: np.ndarray
-    y_test: np.ndarray
-    image_shape: tuple[int, ...]
-    classes: np.ndarray
-
-    def pictures(self) -> np.ndarray:
-        """The training images as one draws them: (N, height, width) or (N, height, width, 3)."""
-        images = self.X_train.reshape(-1, *self.image_shape)
-        return np.moveaxis(images, 1, 3) if images.ndim == 4 and images.shape[1] == 3 else images
-
-    @property
-    def fingerprint(self) -> str:
-        """CRC-32 of all pixels and labels, in hexadecimal: it tells data sets apart, whatever they are called."""
-        arrays = (self.X_train, self.y_train.astype("<i8"), self.X_test, self.y_test.astype("<i8"))
-        return f"{reduce(lambda crc, a: zlib.crc32(np.ascontiguousarray(a).data, crc), arrays, 0):08x}"
-
-    @property
-    def title(self) -> str:
-        """The name by which models made from it are registered: letters, digits, ``_``, ``-`` and dots.
-
-        ``digits``, ``mnist`` and ``cifar10`` stand for those sets alone, wherever they lie; other data have the
-        name of their folder, with the fingerprint behind it if one of those sets has that name.
-        """
-        if known := "cifar10" if _is_cifar10(self) else KNOWN.get(self.fingerprint):
-            return known
-        name = re.sub(r"[^\w.-]+", "-", self.name, flags=re.ASCII).strip("-.") or "data"
-        return f"{name}-{self.fingerprint}" if name in SOURCES else name
-
-
-KNOWN = {"57736647": "digits", "3528fddb": "mnist"}  # by fingerprint
-
-
-def _is_cifar10(data: Dataset) -> bool:
-    """Whether the data have CIFAR-10's shape and counts: its images come in several orders and encodings."""
-    if data.image_shape != cifar10.IMAGE_SHAPE:
-        return False
-    return [np.bincount(y).tolist() for y in (data.y_train, data.y_test)] == [[5000] * 10, [1000] * 10]
-
-
-ROLES = ("train-images", "train-labels", "test-images", "test-labels")
-_IDX_NAME = re.compile(r"(?P<part>train|t10k|test)-(?P<kind>images|labels)([-.]idx\d-ubyte)?(\.gz)?")
 
 
 def data_folder() -> Path:
@@ -127,13 +54,14 @@ def load_dataset(source: str | Path) -> Dataset:
 
     Parameters
     ----------
-    source : ``digits``, ``mnist``, ``cifar10``, or a folder that holds a data set (see the module's docstring).
+    source : ``digits``, ``mnist``, ``cifar10``, or a folder or file that holds a data set (see the module's docstring).
         ``digits`` is written into `cache_folder` on first use; ``mnist`` and ``cifar10`` are looked for below
         `data_folder` and downloaded into the subfolder of that name if they are absent.
 
     Returns
     -------
-    dataset : pixels uint8, images flattened to rows.
+    dataset : samples as rows: pixels uint8, other features of the type that they have in the file. Without a test part
+        its ``X_test`` has no rows.
 
     Raises
     ------
@@ -146,7 +74,7 @@ def load_dataset(source: str | Path) -> Dataset:
     """
     folder = resolve(source)
     try:
-        data = read_folder(folder, name=Path(source).resolve().name)
+        data = read_source(folder, name=_name(Path(source)))
         if source == "digits" and KNOWN.get(data.fingerprint) != "digits":
             raise DataError(f"{folder} does not hold the digits any more")
     except (DataError, IdxError, cifar10.Cifar10Error) as error:
@@ -156,6 +84,23 @@ def load_dataset(source: str | Path) -> Dataset:
         written = f"delete {folder}, and the next command writes it again"
         raise DataError(f"{error}; {fetched if source in DOWNLOADS else written}") from error
     return data
+
+
+def load_images(source: str | Path) -> Dataset:
+    """Read a data set of images in bytes with a test part, which networks need; else as `load_dataset`."""
+    data = load_dataset(source)
+    if not data.are_images or not len(data.X_test):
+        lack = "test part" if data.are_images else "images in bytes"
+        raise DataError(f"{data.name} has no {lack}, which this trainer needs; choose other data")
+    return data
+
+
+def _name(source: Path) -> str:
+    """The name of a folder, or of a file without its suffix."""
+    place = source.resolve()
+    if place.suffix in SUFFIXES and not place.is_dir():
+        return place.parent.name if place.suffix == ".npy" else place.stem
+    return place.name
 
 
 def resolve(source: str | Path, *, download: bool = True) -> Path:
@@ -174,6 +119,8 @@ def check_digests(source: str, folder: Path) -> dict[Path, bool | None]:
     """
     published = DOWNLOADS[source].sha256 if source in DOWNLOADS else {}
     archives = [folder / cifar10.ARCHIVE] if (folder / cifar10.ARCHIVE).is_file() else []
+    if holds_matrices(folder):
+        return dict.fromkeys(sorted(folder.glob("*.npy")) if folder.is_dir() else [folder])
     files = _find_cifar10(folder)
     paths = [*archives, *files[0], files[1]] if files else find_idx_files(folder).values()
     return {path: _matches(path, published.get(path.name)) for path in paths}
@@ -200,68 +147,13 @@ def fetch(name: str, folder: Path | None = None) -> list[Path]:
     return files
 
 
-def find_idx_files(folder: Path) -> dict[str, Path]:
-    """Return the path of each of the four `ROLES` below ``folder``.
-
-    A folder that holds all four by itself is taken; otherwise the four may be scattered, as long as
-    each is there once.
-
-    Raises
-    ------
-    MissingFilesError
-        The folder or a role is missing.
-    DataError
-        A role is there more than once.
-    """
-    if not folder.is_dir():
-        raise MissingFilesError(
-            f"there is no folder {folder}; name one that holds IDX files, or digits, or mnist"
-        )
-    groups: dict[Path, dict[str, Path]] = defaultdict(dict)
-    for path in sorted(folder.rglob("*")):
-        if (named := _IDX_NAME.fullmatch(path.name)) and path.is_file():
-            groups[path.parent].setdefault(f"{named['part'].replace('t10k', 'test')}-{named['kind']}", path)
-    return _one_of_each(folder, groups)
-
-
-def _one_of_each(folder: Path, groups: Mapping[Path, dict[str, Path]]) -> dict[str, Path]:
-    complete = [parent for parent, found in groups.items() if len(found) == len(ROLES)]
-    if len(complete) > 1:
-        raise DataError(f"{folder} holds several data sets; name one of {', '.join(map(str, complete))}")
-    sources: Iterable[dict[str, Path]] = [groups[complete[0]]] if complete else groups.values()
-    found = {role: [files[role] for files in sources if role in files] for role in ROLES}
-    if missing := [role for role in ROLES if not found[role]]:
-        raise MissingFilesError(
-            f"no {' and no '.join(missing)} below {folder}; files are called like train-images-idx3-ubyte.gz "
-            f"or test-labels.gz, and `papershell data fetch mnist` downloads such a set"
-        )
-    if unclear := [role for role in ROLES if len(found[role]) > 1]:
-        choices = ", ".join(map(str, found[unclear[0]]))
-        raise DataError(f"{folder} holds {unclear[0]} more than once ({choices}); name one folder")
-    return {role: paths[0] for role, paths in found.items()}
-
-
-def read_folder(folder: Path, *, name: str) -> Dataset:
-    """Read the data set in ``folder``; see `load_dataset` for the result and the errors."""
-    if _find_cifar10(folder):
-        return read_cifar10(folder, name=name)
-    paths = find_idx_files(folder)
-    X_train, y_train, image_shape = _read_part(paths["train-images"], paths["train-labels"])
-    X_test, y_test, test_shape = _read_part(paths["test-images"], paths["test-labels"])
-    if image_shape != test_shape:
-        raise DataError(
-            f"{paths['test-images']} holds images of shape {test_shape} but {paths['train-images']} "
-            f"of shape {image_shape}; both parts must come from one data set"
-        )
-    classes = np.unique(y_train)
-    if len(classes) < 2:
-        raise DataError(f"{paths['train-labels']} holds one class only; a classifier needs two or more")
-    if len(unknown := np.setdiff1d(y_test, classes)):
-        raise DataError(
-            f"{paths['test-labels']} holds the label {unknown[0]}, which no training image has; "
-            f"remove those images or add training images of that class"
-        )
-    return Dataset(name, X_train, y_train, X_test, y_test, image_shape, classes)
+def read_source(place: Path, *, name: str) -> Dataset:
+    """Read the data set in a folder or file; see `load_dataset` for the result and the errors."""
+    if holds_matrices(place):
+        return read_matrices(place, name=name)
+    if place.is_file():
+        raise DataError(f"{place} is no data set; name a folder, an .npz file or a .safetensors file")
+    return read_cifar10(place, name=name) if _find_cifar10(place) else read_idx_folder(place, name=name)
 
 
 def _find_cifar10(folder: Path) -> tuple[list[Path], Path] | None:
@@ -290,47 +182,6 @@ def read_cifar10(folder: Path, *, name: str) -> Dataset:
     X_train, y_train = cifar10.read_batches(files[0])
     X_test, y_test = cifar10.read_batch(files[1])
     return Dataset(name, X_train, y_train, X_test, y_test, cifar10.IMAGE_SHAPE, np.unique(y_train))
-
-
-def read_images(path: Path) -> np.ndarray:
-    """Read a file of images: uint8, at least one.
-
-    Returns
-    -------
-    images : (N, height, width) or (N, height, width, 3) from an IDX file; (N, 3, 32, 32) from a ``.bin``
-        file of CIFAR-10.
-    """
-    if path.suffix == ".bin":
-        return cifar10.read_batch(path)[0].reshape(-1, *cifar10.IMAGE_SHAPE)
-    images = read_idx(path)
-    if images.dtype != np.uint8 or images.ndim < 3 or images.shape[3:] not in ((), (3,)):
-        raise DataError(
-            f"{path} holds {images.dtype} values of shape {images.shape}; images are unsigned bytes "
-            f"(IDX type 0x08) of shape (N, height, width) or (N, height, width, 3)"
-        )
-    if not images.size:
-        raise DataError(f"{path} holds no image: its shape is {images.shape}")
-    return images
-
-
-def read_labels(path: Path, n_images: int) -> np.ndarray:
-    """Read an IDX file (or a ``.bin`` file of CIFAR-10) of ``n_images`` labels: (N,) integers."""
-    labels = cifar10.read_batch(path)[1] if path.suffix == ".bin" else read_idx(path)
-    if labels.ndim != 1 or labels.dtype.kind not in "iu":
-        raise DataError(
-            f"{path} holds {labels.ndim}-dimensional {labels.dtype} values; "
-            f"labels are integers in one dimension"
-        )
-    if len(labels) != n_images:
-        raise DataError(
-            f"{path} holds {len(labels)} labels for {n_images} images; each image needs one label"
-        )
-    return labels
-
-
-def _read_part(images: Path, labels: Path) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:
-    X = read_images(images)
-    return X.reshape(len(X), -1), read_labels(labels, len(X)), X.shape[1:]
 
 
 def _mnist_folder(download: bool) -> Path:

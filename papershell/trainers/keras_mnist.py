@@ -15,7 +15,7 @@ import os
 import tempfile
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +33,7 @@ from papershell.trainers.checkpoint import (
     write_state,
 )
 from papershell.trainers.data_parallel import DeviceError
-from papershell.trainers.datasets import Dataset, load_dataset
+from papershell.trainers.datasets import Dataset, load_images
 from papershell.trainers.figures import draw_history
 from papershell.trainers.program import interruptible, run
 from papershell.trainers.progress import progress
@@ -188,17 +188,19 @@ class Training:
             raise CheckpointError(f"{path} does not hold this network ({error}); remove it") from error
 
 
-def predict(path: Path, images: np.ndarray) -> np.ndarray:
-    """Return the class of each image by the Keras model file ``path``.
+def read_model(path: Path) -> tuple[int, Callable[[np.ndarray], np.ndarray]]:
+    """Read a Keras model file.
 
-    Parameters
-    ----------
-    images : (N, ...) uint8, as many pixels an image as the model was trained on.
+    Returns
+    -------
+    n_classes : K.
+    probabilities : a function that gives the probability of each class, (N, K), for images (N, ...) in bytes, as many
+        pixels an image as the model was trained on; others are a ValueError.
 
     Raises
     ------
     ValueError
-        The file is no Keras model, or the images have another size.
+        The file is no Keras model.
     """
     keras = load_keras()
     try:
@@ -206,13 +208,17 @@ def predict(path: Path, images: np.ndarray) -> np.ndarray:
     except Exception as error:  # zipfile, h5py and Keras raise a dozen types on damaged files
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"{path} is not a Keras model ({reason}); train it again") from error
-    X = images.reshape(len(images), -1)
-    if model.input_shape[1:] != X.shape[1:]:
-        raise ValueError(
-            f"the model was trained on images of {model.input_shape[1]} pixels, these have {X.shape[1]}; "
-            f"predict on images of the same size"
-        )
-    return model.predict(normalize(X), batch_size=1000, verbose=0).argmax(axis=1)
+
+    def probabilities(images: np.ndarray) -> np.ndarray:
+        X = images.reshape(len(images), -1)
+        if model.input_shape[1:] != X.shape[1:] or X.dtype != np.uint8:
+            raise ValueError(
+                f"the model was trained on images of {model.input_shape[1]} pixels, these have {X.shape[1]} of "
+                f"{X.dtype}; predict on images of the same size in bytes"
+            )
+        return model.predict(normalize(X), batch_size=1000, verbose=0)
+
+    return model.output_shape[-1], probabilities
 
 
 def write_model(folder: Path, model: keras.Model, facts: dict[str, Any]) -> list[Path]:
@@ -291,8 +297,8 @@ def _finish(training: Training, data: Dataset, args: argparse.Namespace, run: An
 
 
 def read_data(source: str) -> Dataset:
-    """Return the data set that ``--data-folder`` names; see `papershell.trainers.datasets.load_dataset`."""
-    return load_dataset(source)
+    """Return the data set that ``--data-folder`` names; see `papershell.trainers.datasets.load_images`."""
+    return load_images(source)
 
 
 def parser() -> argparse.ArgumentParser:

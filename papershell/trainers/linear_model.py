@@ -1,7 +1,7 @@
 """A fitted linear classifier: how it predicts, and the files it is kept in.
 
-Pixels count as 0 to 1 (a byte divided by 255) in every model here; the estimator in the .pkl
-therefore expects ``X / 255``.
+Bytes count as 0 to 1 (divided by 255) in every model here, other numbers as they are; the estimator in the .pkl
+of a model of bytes therefore expects ``X / 255``.
 """
 
 from __future__ import annotations
@@ -15,13 +15,19 @@ import numpy as np
 
 from papershell.kernels.files import replacing, write_json
 from papershell.trainers import SEED
-from papershell.trainers.npz import read_npz
+from papershell.trainers.dataset import blocks
+from papershell.trainers.formats.npz import read_npz
 from papershell.trainers.provenance import manifest
 
 PIXEL_SCALE = 1 / 255
 MODEL_STEM = "sklearn_mnist_model"
 LARGEST = 1e100  # of a coefficient; a sum of a few billion pixels times so much is still finite
 _KINDS = {"coef": "f", "intercept": "f", "classes": "biufU", "loss": "U", "l2": "f", "n_iter": "iu"}
+
+
+def unit(X: np.ndarray) -> float:
+    """Return the factor of the numbers in ``X``: `PIXEL_SCALE` for bytes, 1 for others."""
+    return PIXEL_SCALE if X.dtype == np.uint8 else 1.0
 
 
 class ModelError(ValueError):
@@ -34,7 +40,7 @@ class LinearModel:
 
     Attributes
     ----------
-    coef : (K, P) float64, for pixels scaled to 0..1.
+    coef : (K, P) float64, for the features as they are; bytes count as 0 to 1.
     intercept : (K,) float64.
     classes : (K,) the label of each row.
     loss : ``multinomial`` or ``ovr``.
@@ -49,14 +55,35 @@ class LinearModel:
     l2: float
     n_iter: int
 
-    def predict(self, X: np.ndarray) -> np.ndarray:
-        """Return the label of each row of ``X``, (N, P) uint8 pixels."""
+    def scores(self, X: np.ndarray) -> np.ndarray:
+        """Return what decides between the classes, (N, K) float64, for rows of bytes or other numbers (N, P).
+
+        ``X`` is converted in blocks, so that memory beyond the result is small.
+
+        Raises
+        ------
+        ModelError
+            The rows have another length than those that the model was trained on.
+        """
         if X.shape[1] != self.coef.shape[1]:
             raise ModelError(
-                f"the model was trained on images of {self.coef.shape[1]} pixels, these have {X.shape[1]}; "
-                f"predict on images of the same size"
+                f"the model was trained on samples of {self.coef.shape[1]} numbers, these have {X.shape[1]}; "
+                f"predict on samples of the same size"
             )
-        return self.classes[(X @ (self.coef.T * PIXEL_SCALE) + self.intercept).argmax(axis=1)]
+        W, found = self.coef.T * unit(X), np.empty((len(X), len(self.classes)))
+        for part in blocks(len(X), 8 * X.shape[1]):
+            np.matmul(X[part].astype(np.float64), W, out=found[part])
+        return found + self.intercept
+
+    def probabilities(self, scores: np.ndarray) -> np.ndarray:
+        """Return the probability of each class (N, K) from `scores`: the softmax, or the shares of K sigmoids."""
+        logs = scores if self.loss == "multinomial" else -np.logaddexp(0, -scores)
+        found = np.exp(logs - logs.max(axis=1, keepdims=True))
+        return found / found.sum(axis=1, keepdims=True)
+
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        """Return the label of each row of ``X``; parameters and errors are those of `scores`."""
+        return self.classes[self.scores(X).argmax(axis=1)]
 
     def save(self, path: Path) -> None:
         """Write the model to an .npz file, atomically; a reader unpickles no part of it."""

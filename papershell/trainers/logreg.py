@@ -17,7 +17,7 @@ from pathlib import Path
 from papershell.kernels import rows_over_ranks
 from papershell.kernels.backends import REGISTRY
 from papershell.trainers.arguments import add_output_flags, positive_number
-from papershell.trainers.datasets import Dataset, load_dataset
+from papershell.trainers.datasets import DataError, Dataset, load_dataset
 from papershell.trainers.estimators import LogisticRegression, LogisticRegressionCV
 from papershell.trainers.linear_model import model_path, write_model
 from papershell.trainers.program import run
@@ -57,9 +57,9 @@ def _record(args: argparse.Namespace, data: Dataset, fit: Callable[[], Sweep]) -
     """Fit, then print, write, record and register the result."""
     with start_run(EXPERIMENT, f"train logreg on {data.name}") as recorder:
         recorder.log_params(vars(args))
-        print(f"training logistic regression, rate {args.regularization:g}, {len(data.X_train)} images")
+        print(f"training logistic regression, rate {args.regularization:g}, {len(data.X_train)} {data.noun}s")
         result = fit()
-        metrics = {"regularization rate": args.regularization, "accuracy": float(result.test_accuracy[0])}
+        metrics = {"regularization rate": args.regularization, "accuracy": result.rates()[0]["test_accuracy"]}
         recorder.log_metrics(metrics)
         origin = {"dataset": data.name, "fingerprint": data.fingerprint}
         facts = origin | {"backend": result.solution.backend, "arguments": vars(args)}
@@ -70,8 +70,13 @@ def _record(args: argparse.Namespace, data: Dataset, fit: Callable[[], Sweep]) -
 
 
 def read_data(source: str) -> Dataset:
-    """Return the data set that ``--data-folder`` names; see `papershell.trainers.datasets.load_dataset`."""
-    return load_dataset(source)
+    """Return the data set that ``--data-folder`` names, with a test part; see `load_dataset`."""
+    data = load_dataset(source)
+    if not len(data.X_test):
+        raise DataError(
+            f"{data.name} has no test part, which this trainer needs; `papershell sweep` holds one out"
+        )
+    return data
 
 
 def parser() -> argparse.ArgumentParser:

@@ -14,7 +14,10 @@ import pytest
 from papershell.kernels import read_idx, write_idx
 
 HEAVY = "numba scipy sklearn matplotlib mlflow torch cupy keras tensorflow azureml pandas requests pooch"
-RATE_FIELDS = {"l2", "C", "loss", "gap", "grad_norm", "n_iter", "status", "test_accuracy"}
+RATE_FIELDS = {
+    "l2", "C", "loss", "gap", "grad_norm", "n_iter", "status", "validation_accuracy", "validation_log_loss",
+    "test_accuracy", "test_log_loss",
+}  # fmt: skip
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -53,7 +56,8 @@ def test_sweep_does_the_main_job(run, project):
     assert code == 0
     result = json.loads((project / "sweep.json").read_text())
     assert result.keys() == {
-        "dataset", "fingerprint", "n_train", "n_test", "backend", "loss", "seconds", "rates", "best", "model_path",
+        "dataset", "fingerprint", "n_train", "n_validation", "n_test", "backend", "loss", "chosen_on", "seconds",
+        "rates", "best", "report", "model_path",
     }  # fmt: skip
     assert result["seconds"].keys() == {"decode", "fit", "total"}
     assert (result["dataset"], result["n_train"], result["n_test"]) == ("digits", 1437, 360)
@@ -61,14 +65,18 @@ def test_sweep_does_the_main_job(run, project):
     np.testing.assert_allclose(
         [rate["l2"] for rate in result["rates"]], [0.01, 10 ** (-2 / 3), 10 ** (2 / 3), 100]
     )
-    assert result["best"]["test_accuracy"] == max(rate["test_accuracy"] for rate in result["rates"]) > 0.9
-    (marked,) = [line for line in out.splitlines() if "best" in line]
+    chosen = [rate["validation_accuracy"] for rate in result["rates"]]
+    assert result["best"]["validation_accuracy"] == max(chosen) > 0.9 and result["n_validation"] == 287
+    report = result["report"]
+    assert report["accuracy"] == result["best"]["test_accuracy"] > 0.9 and np.sum(report["confusion"]) == 360
+    assert f"accuracy {report['accuracy']:.4f}, 95 % interval {report['interval'][0]:.4f}" in out
+    (marked,) = [line for line in out.splitlines() if line.rstrip().endswith("best")]
     assert f"{result['best']['test_accuracy']:.4f}" in marked
     assert "registered sklearn_digits, id sklearn_digits:1, version 1" in out
     written = {path.name for path in (project / "outputs").iterdir()}
     assert written == {
         "sklearn_mnist_model.pkl", "sklearn_mnist_model.npz", "sklearn_mnist_model.json",
-        "accuracy_by_rate.png", "samples.png",
+        "accuracy_by_rate.png", "confusion_matrix.png", "samples.png", "mistakes.png",
     }  # fmt: skip
     for figure in (project / "outputs").glob("*.png"):
         assert figure.read_bytes().startswith(b"\x89PNG") and figure.stat().st_size > 5000
@@ -155,10 +163,99 @@ def test_predict_never_unpickles_unless_told(swept, project):
     assert not (project / "exploded").exists() and not (project / "predictions.csv").exists()
 
 
+def embeddings(folder: Path) -> dict[str, np.ndarray]:
+    """Twelve numbers a sample, of which one tells the class, and strings as labels."""
+    rng, names = np.random.default_rng(3), np.array(["cat", "dog", "eel"])
+    labels = rng.integers(0, 3, 300)
+    X = rng.normal(size=(300, 12)).astype(np.float16)
+    X[np.arange(300), labels] += 5
+    return {
+        "X_train": X[:200],
+        "y_train": names[labels[:200]],
+        "X_test": X[200:],
+        "y_test": names[labels[200:]],
+    }
+
+
+def test_embeddings_are_swept_and_predicted_from_every_kind_of_file(run, project):
+    pytest.importorskip("pyarrow")
+    from safetensors.numpy import save_file
+
+    found = embeddings(project)
+    np.savez("probe.npz", **found)
+    (project / "probe").mkdir()
+    for name, array in found.items():
+        np.save(project / "probe" / f"{name}.npy", array)
+    save_file(
+        {name: array for name, array in found.items() if array.dtype != "<U3"}, project / "probe.safetensors"
+    )
+    printed = []
+    for source in ("probe.npz", "probe", "probe/X_train.npy"):
+        code, out, _ = run("sweep", "--data", source, "--regularization", "0.1", "10", "--json", "s.json")
+        assert code == 0 and "probe: 200 samples to train (40 of them held out), 100 to test" in out
+        printed.append(out.partition("\n")[2])
+    assert (
+        printed[0].split("registered")[0]
+        == printed[1].split("registered")[0]
+        == printed[2].split("registered")[0]
+    )
+    report = json.loads((project / "s.json").read_text())["report"]
+    assert [each["class"] for each in report["per_class"]] == ["cat", "dog", "eel"]
+    assert not (project / "outputs" / "mistakes.png").exists()
+    tables = []
+    for source, labels in (
+        ("probe.npz", "probe.npz"), ("probe", "probe"), ("probe.safetensors", "probe/y_test.npy"),
+        ("probe/X_test.npy", "probe/y_test.npy"),
+    ):  # fmt: skip
+        words = (
+            "outputs/sklearn_mnist_model.npz",
+            source,
+            "--labels",
+            labels,
+            "--probabilities",
+            "--batch",
+            7,
+        )
+        code, out, err = run("predict", *words, "--out", "p.csv")
+        assert code == 0 and f"accuracy {report['accuracy']:.4f}" in out, err
+        tables.append((project / "p.csv").read_text())
+    assert len(set(tables)) == 1
+    rows = list(csv.DictReader(tables[0].splitlines()))
+    assert len(rows) == 100 and rows[0].keys() == {"sample", "label", "p_cat", "p_dog", "p_eel"}
+    for row in rows:
+        chances = {name: float(row[f"p_{name}"]) for name in ("cat", "dog", "eel")}
+        assert max(chances, key=chances.get) == row["label"] and abs(sum(chances.values()) - 1) < 1e-12
+    code, _, _ = run("predict", "outputs/sklearn_mnist_model.npz", "probe", "--out", "p.parquet")
+    import pyarrow.parquet
+
+    assert code == 0 and pyarrow.parquet.read_table("p.parquet")["label"].to_pylist() == [
+        row["label"] for row in rows
+    ]
+    code, out, _ = run("models", "export", "outputs/sklearn_mnist_model.npz")
+    assert code == 0 and out == "wrote outputs/sklearn_mnist_model.onnx\n"
+
+
+def test_samples_that_could_be_several_arrays_are_one_sentence(swept, project):
+    np.savez("many.npz", a=np.zeros((2, 64)), b=np.zeros((2, 64)))
+    code, _, err = swept("predict", "outputs/sklearn_mnist_model.npz", "many.npz")
+    assert code == 1 and "many.npz holds a, b; call the one to use X_test" in err and err.count("\n") == 1
+
+
+def test_the_best_is_chosen_on_the_test_part_only_if_told(run, project):
+    for part in ("validation", "test"):
+        code, out, _ = run(
+            "sweep", "--regularization", "0.1:100:3", "--choose-on", part, "--json", "sweep.json"
+        )
+        result = json.loads((project / "sweep.json").read_text())
+        assert code == 0 and result["chosen_on"] == part
+        assert result["best"][f"{part}_accuracy"] == max(rate[f"{part}_accuracy"] for rate in result["rates"])
+    assert "validation" not in out and "held out" not in out
+
+
 def test_predict_on_images_of_another_size_is_one_sentence(swept, project):
     images = images_file(project, (2, 9, 9))
     code, _, err = swept("predict", "outputs/sklearn_mnist_model.npz", images)
-    assert code == 1 and "64 pixels, these have 81" in err
+    assert code == 1 and "64 numbers, these have 81" in err
 
 
 def test_runs_and_models_are_listed_shown_compared_and_downloaded(swept, project):

@@ -78,6 +78,8 @@ def test_a_missing_extra_is_one_sentence(extra, modules, words, project):
         ("keras", "keras tensorflow"),
         ("jax", "jax"),
         ("cuda", "cupy"),
+        ("files", "safetensors ml_dtypes pyarrow.parquet"),
+        ("onnx", "onnx"),
         ("track", "mlflow mlflow.entities"),
         ("bench", "pytest pytest_benchmark deflate"),
         (None, "numpy rich typer selenium hypothesis no_such_module tens"),

@@ -184,7 +184,7 @@ model = Path("faulty/model/keras_mnist.keras")
 images = np.zeros((2, 8, 8), np.uint8)
 for name, wrong in (("wrong size", np.zeros((2, 9, 9), np.uint8)), ("cut model", images)):
     try:
-        keras_mnist.predict(model, wrong)
+        keras_mnist.read_model(model)[1](wrong)
     except ValueError as error:
         report[name] = str(error)
     model.write_bytes(model.read_bytes()[:4000])
@@ -203,7 +203,7 @@ def test_every_fault_is_one_sentence_and_fit_gives_the_same_numbers(home):
         "another network": r"made with first_layer_neurons 300, not 200",
         "missing data": r"no folder nowhere",
         "cut checkpoint": r"keras_mnist_checkpoint.npz is not a checkpoint that papershell wrote",
-        "wrong size": r"trained on images of 64 pixels, these have 81",
+        "wrong size": r"trained on images of 64 pixels, these have 81 of uint8",
         "cut model": r"keras_mnist.keras is not a Keras model",
         "no GPU": r"sees no GPU, and --device cuda asks for one",
     }

@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from papershell.trainers.linear_model import LinearModel, ModelError, to_sklearn
-from papershell.trainers.predictions import write_predictions
+from papershell.trainers.onnx_model import write_onnx
+from papershell.trainers.predictions import writing_predictions
 
 SMALL = LinearModel(np.arange(12.0).reshape(3, 4), np.zeros(3), np.array([1, 5, 9]), "ovr", 0.8, 9)
 
@@ -134,7 +135,7 @@ def test_a_file_with_objects_in_it_is_not_unpickled(tmp_path):
 
 
 def test_images_of_another_size_are_one_sentence():
-    with pytest.raises(ModelError, match="4 pixels, these have 9"):
+    with pytest.raises(ModelError, match="4 numbers, these have 9"):
         SMALL.predict(np.zeros((1, 9), np.uint8))
 
 
@@ -157,18 +158,90 @@ LABELS = st.lists(
 )
 
 
-@given(labels=LABELS)
-def test_no_cell_of_predictions_is_a_formula_and_all_come_back(tmp_path_factory, labels):
-    path = tmp_path_factory.mktemp("csv") / "new" / "predictions.csv"
-    write_predictions(path, np.array(labels, dtype=str))
+def cells(path: Path) -> list[list[str]]:
     with open(path, newline="", encoding="utf-8") as file:
-        assert file.readline() == "image,label\n"
-        rows = list(csv.reader(file))
-    assert [row[0] for row in rows] == [str(index) for index in range(len(labels))]
+        return list(csv.reader(file))
+
+
+@settings(max_examples=40)
+@given(labels=LABELS, batch=st.integers(1, 4))
+def test_no_cell_of_predictions_is_a_formula_and_all_come_back(tmp_path_factory, labels, batch):
+    path = tmp_path_factory.mktemp("csv") / "new" / "predictions.csv"
+    with writing_predictions(path) as write:
+        for first in range(0, len(labels), batch):
+            write(np.array(labels[first : first + batch], dtype=str), None)
+    head, *rows = cells(path)
+    assert head == ["image", "label"] and [row[0] for row in rows] == [
+        str(index) for index in range(len(labels))
+    ]
     for label, (_, cell) in zip(np.array(labels, dtype=str).tolist(), rows, strict=True):
         assert cell in (label, f"'{label}") and not cell.startswith(("=", "+", "-", "@", "\t", "\r"))
 
 
 def test_numbers_are_written_bare(tmp_path):
-    write_predictions(tmp_path / "p.csv", np.array([7, -1]))
+    with writing_predictions(tmp_path / "p.csv") as write:
+        write(np.array([7, -1]), None)
     assert (tmp_path / "p.csv").read_text() == "image,label\n0,7\n1,-1\n"
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_probabilities_are_written_block_after_block(tmp_path, suffix):
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    classes, chances = np.array(["=a", "b"]), np.random.default_rng(1).random((5, 2))
+    with writing_predictions(tmp_path / f"p.{suffix}", "sample", classes) as write:
+        write(classes[[0, 1, 1]], chances[:3])
+        write(classes[[0, 0]], chances[3:])
+    exact = {"float_precision": "round_trip"} if suffix == "csv" else {}
+    table = getattr(pandas, f"read_{suffix}")(tmp_path / f"p.{suffix}", **exact)
+    assert table.columns.tolist() == ["sample", "label", "p_=a", "p_b"] and table["sample"].tolist() == [
+        *range(5)
+    ]
+    first = "'=a" if suffix == "csv" else "=a"
+    assert table["label"].tolist() == [first, "b", "b", first, first]
+    np.testing.assert_array_equal(table[["p_=a", "p_b"]].to_numpy(), chances)
+
+
+def test_an_error_leaves_no_predictions(tmp_path):
+    for suffix in ("csv", "parquet"):
+        with pytest.raises(KeyError), writing_predictions(tmp_path / f"p.{suffix}") as write:
+            write(np.array([1, 2]), None)
+            raise KeyError
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "uint8", "int8"])
+@pytest.mark.parametrize("loss", ["multinomial", "ovr"])
+def test_scores_and_probabilities_follow_their_formulas(monkeypatch, dtype, loss):
+    rng = np.random.default_rng(2)
+    model = LinearModel(rng.normal(size=(3, 4)), rng.normal(size=3), np.array(["a", "b", "c"]), loss, 1.0, 1)
+    X = rng.integers(0, 100, (50, 4)).astype(dtype)
+    scores = X.astype(float) / (255 if dtype == "uint8" else 1) @ model.coef.T + model.intercept
+    with monkeypatch.context() as patch:
+        patch.setattr("papershell.trainers.dataset.BLOCK_BYTES", 100)  # three rows
+        np.testing.assert_allclose(model.scores(X), scores, rtol=1e-12)
+    each = np.exp(scores) if loss == "multinomial" else 1 / (1 + np.exp(-scores))
+    np.testing.assert_allclose(model.probabilities(scores), each / each.sum(axis=1, keepdims=True), rtol=1e-9)
+    assert np.isfinite(model.probabilities(1e4 * np.ones((1, 3)))).all()
+    assert np.isfinite(model.probabilities(-1e4 * np.ones((1, 3)))).all()
+    assert model.predict(X).tolist() == model.classes[scores.argmax(axis=1)].tolist()
+
+
+@pytest.mark.parametrize(
+    "classes", [np.array([3, 8]), np.array(["Ärger", "b", "c", "d"]), np.arange(50, dtype=np.uint8)]
+)
+@pytest.mark.parametrize("loss", ["multinomial", "ovr"])
+def test_an_exported_model_predicts_the_same_elsewhere(tmp_path, loss, classes):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    rng, K = np.random.default_rng(4), len(classes)
+    model = LinearModel(rng.normal(size=(K, 784)), rng.normal(size=K), classes, loss, 1.0, 1)
+    write_onnx(tmp_path / "new" / "model.onnx", model)
+    session = onnxruntime.InferenceSession(
+        tmp_path / "new" / "model.onnx", providers=["CPUExecutionProvider"]
+    )
+    for n in (1, 200):
+        X = rng.random((n, 784), dtype=np.float32) - np.float32(0.5)
+        label, probabilities = session.run(["label", "probabilities"], {"X": X})
+        assert label.tolist() == model.predict(X).tolist()
+        np.testing.assert_allclose(probabilities, model.probabilities(model.scores(X)), atol=1e-6, rtol=0)

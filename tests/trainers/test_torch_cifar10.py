@@ -103,13 +103,13 @@ def test_the_model_file_predicts_through_the_command(train, project, cifar10_fol
     images, _ = read_batch(cifar10_folder / "test_batch.bin")
     planes = images.reshape(-1, 3, 32, 32)
     path = Path("outputs/cifar10_net.npz")
-    side_by_side = cifar10_model.predict(path, np.moveaxis(planes, 1, 3))
-    np.testing.assert_array_equal(side_by_side, cifar10_model.predict(path, planes))
+    side_by_side = cifar10_model.read_model(path)[1](np.moveaxis(planes, 1, 3))
+    np.testing.assert_array_equal(side_by_side, cifar10_model.read_model(path)[1](planes))
     with pytest.raises(ValueError, match="wants colour images of 32 x 32"):
-        cifar10_model.predict(path, np.zeros((1, 28, 28), np.uint8))
+        cifar10_model.read_model(path)[1](np.zeros((1, 28, 28), np.uint8))
     path.write_bytes(path.read_bytes()[:5000])
     with pytest.raises(ValueError, match="not a model that papershell wrote"):
-        cifar10_model.predict(path, planes)
+        cifar10_model.read_model(path)[1](planes)
 
 
 def test_seeds_decide_and_train_together_as_they_train_alone(train):
@@ -315,7 +315,9 @@ def test_the_fast_recipe_learns_predicts_and_resumes_to_the_same_bits(train, cif
     record = json.loads(Path("whole/cifar10_net.json").read_text())
     assert record["test_accuracy"][0] > 0.5
     images, labels = read_batch(cifar10_folder / "test_batch.bin")
-    predicted = cifar10_model.predict(Path("whole/cifar10_net.npz"), images.reshape(-1, 3, 32, 32))
+    predicted = cifar10_model.read_model(Path("whole/cifar10_net.npz"))[1](
+        images.reshape(-1, 3, 32, 32)
+    ).argmax(1)
     assert (predicted == labels).mean() == record["test_accuracy"][0]
 
     class Killed(BaseException):

@@ -22,7 +22,7 @@ from collections.abc import Callable
 import numpy as np
 
 NEWTON_STEPS = 12
-SMALL_SUM = 1e-12  # of a fold's weight: the sum of a class's residuals is then rounding
+SMALL_SUM = 1e-14  # of a fold's weight: the sum of a class's residuals is then rounding
 
 
 def balance(
@@ -47,8 +47,8 @@ def balance(
             break
         trial = shift - np.linalg.solve(curvature + 1e-12 * np.trace(curvature) * np.eye(K), sums)
         found = moments(trial)
-        if not found[0] <= loss + 1e-14 * abs(loss):
-            break
+        if not (found[0] <= loss + 1e-14 * abs(loss) and np.abs(found[1]).max() < np.abs(sums).max()):
+            break  # rounding
         shift, (loss, sums, curvature) = trial, found
     return shift
 

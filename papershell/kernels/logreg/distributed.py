@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 
 from papershell.kernels.logreg.engine import Engine
+from papershell.kernels.logreg.iteration import Result
 from papershell.kernels.logreg.losses import Array
 from papershell.kernels.logreg.problem import Problem, Samples
-from papershell.kernels.logreg.solver import Result, Rows
+from papershell.kernels.logreg.solver import Rows
 from papershell.kernels.torchrun import Place, joined
 
 

@@ -21,6 +21,7 @@ class History:
     """The last pairs (s, y): steps, and the changes of the gradient over them."""
 
     def __init__(self, most: int):
+        self.most = most
         self.pairs: deque[tuple[Array, Array, float]] = deque(maxlen=most)
 
     def append(self, s: Array, y: Array) -> None:

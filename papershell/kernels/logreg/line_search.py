@@ -11,6 +11,10 @@ from collections.abc import Callable
 import numpy as np
 
 FLAT = 0.1  # the slope at the length, as a share of the slope at zero
+NEAR, SHORT = (
+    0.5,
+    0.3,
+)  # from so small a slope a Newton step of so small a share of the length is taken without another trial
 TRIALS = 20
 FARTHEST = 10.0  # times the last length that a step may extrapolate
 
@@ -18,7 +22,7 @@ FARTHEST = 10.0  # times the last length that a step may extrapolate
 def exact_lengths(
     slopes: Callable[[np.ndarray, np.ndarray], np.ndarray], start: np.ndarray, lengths: np.ndarray
 ) -> np.ndarray:
-    """Return lengths (A,) at which the slopes are at most a tenth of those at zero, ``start`` (A,) < 0.
+    """Return lengths (A,) at which the slopes are about a tenth of those at zero, ``start`` (A,) < 0, or less.
 
     Parameters
     ----------
@@ -29,17 +33,19 @@ def exact_lengths(
     t, low, high = lengths.copy(), np.zeros_like(lengths), np.full_like(lengths, np.inf)
     which = np.arange(t.size)
     for _ in range(TRIALS):
+        if not which.size:
+            break
         first, second = slopes(which, t[which]).T
-        steep = ~(np.abs(first) <= FLAT * np.abs(start[which]))  # also if it is NaN: the logits overflow
+        share = np.abs(first) / np.abs(start[which])  # NaN if the logits overflow
         up = ~(first <= 0.0)
         high[which[up]] = t[which[up]]
         low[which[~up]] = t[which[~up]]
-        which, first, second = which[steep], first[steep], second[steep]
-        if not which.size:
-            break
         with np.errstate(divide="ignore", invalid="ignore"):
             newton = t[which] - first / second
-        outside = ~((newton > low[which]) & (newton < np.minimum(high[which], FARTHEST * t[which])))
+        inside = (newton > low[which]) & (newton < np.minimum(high[which], FARTHEST * t[which]))
+        close = inside & (share <= NEAR) & (np.abs(newton - t[which]) <= SHORT * t[which])
         halved = np.where(np.isfinite(high[which]), 0.5 * (low[which] + high[which]), 4.0 * t[which])
-        t[which] = np.where(outside, halved, newton)
+        flat = share <= FLAT
+        t[which] = np.where(flat, t[which], np.where(inside, newton, halved))
+        which = which[~(flat | close)]
     return t

@@ -9,9 +9,9 @@ from __future__ import annotations
 import numpy as np
 
 from papershell.kernels.logreg.certificate import distance
+from papershell.kernels.logreg.iteration import Result, Status
 from papershell.kernels.logreg.losses import loss_and_residual
 from papershell.kernels.logreg.problem import Identity, Problem, Samples
-from papershell.kernels.logreg.solver import Result, Status
 
 MOST_PRODUCTS = 20_000_000  # of one Hessian
 MOST_UNKNOWNS = 200

@@ -6,70 +6,20 @@ sums. It works in float64 whatever the products deliver, so that losses differ f
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
 from papershell.kernels import arrays, threads
 from papershell.kernels.backends import cpu_count
-from papershell.kernels.logreg import engine
+from papershell.kernels.logreg import engine, on_wide_rows
 from papershell.kernels.logreg.problem import Samples
+from papershell.kernels.logreg.vector_math import exp, inline, jit, log
 
-LOG2_E = 1.4426950408889634
-LN2_HIGH = 6.93147180369123816490e-01  # ln 2 in two parts (fdlibm e_exp.c): n * LN2_HIGH is exact
-LN2_LOW = 1.90821492927058770002e-10
-LN2 = LN2_HIGH + LN2_LOW
-SMALLEST_EXPONENT = -708.0  # exp of less would be subnormal
-ROOT_HALF_BITS = 0x3FE6A09E667F3BCD  # of sqrt(1/2) as a float64
 U = np.uint64
 TILE = 8192  # logits
 WIDEST_EXACT = 64  # features of float64 whose products with a column take less time than their rounding
 
-# Contraction to FMA is allowed, reassociation is not: a rate's sums must not depend on its companions.
-_jit = numba.njit(cache=True, fastmath={"contract"}, error_model="numpy", nogil=True)
-_inline = numba.njit(inline="always", fastmath={"contract"}, error_model="numpy")
 
-
-@_inline
-def _exp(x):
-    """exp(x) for x <= 0 to 1 ulp or two, without a branch or a call, so that LLVM vectorizes it."""
-    x = max(x, SMALLEST_EXPONENT)
-    n = np.rint(x * LOG2_E)
-    r = (x - n * LN2_HIGH) - n * LN2_LOW
-    p = 1.0 / 479001600.0
-    p = p * r + 1.0 / 39916800.0
-    p = p * r + 1.0 / 3628800.0
-    p = p * r + 1.0 / 362880.0
-    p = p * r + 1.0 / 40320.0
-    p = p * r + 1.0 / 5040.0
-    p = p * r + 1.0 / 720.0
-    p = p * r + 1.0 / 120.0
-    p = p * r + 1.0 / 24.0
-    p = p * r + 1.0 / 6.0
-    p = p * r + 0.5
-    p = p * r + 1.0
-    p = p * r + 1.0
-    return p * np.int64((np.int64(n) + 1023) << 52).view(np.float64)
-
-
-@_inline
-def _log(x):
-    """log(x) of a normal number to 1 ulp or two (the series of fdlibm e_log.c), vectorized likewise."""
-    bits = np.float64(x).view(np.int64)
-    n = (bits - ROOT_HALF_BITS) >> 52
-    f = np.int64(bits - (n << 52)).view(np.float64) - 1.0
-    s = f / (2.0 + f)
-    w = s * s
-    p = 1.479819860511658591e-01
-    p = p * w + 1.531383769920937332e-01
-    p = p * w + 1.818357216161805012e-01
-    p = p * w + 2.222219843214978396e-01
-    p = p * w + 2.857142874366239149e-01
-    p = p * w + 3.999999999940941908e-01
-    p = p * w + 6.666666666666735130e-01
-    return n * LN2 + (2.0 * s + s * w * p) + (x - x)  # NaN of NaN
-
-
-@_inline
+@inline
 def _softmax(z, label, weight, lanes, loss, top, total):
     """Turn the logits ``z`` of a tile into residuals, adding to ``loss`` of its lanes; ``top``, ``total`` are room."""
     K = U(z.shape[0])
@@ -83,26 +33,26 @@ def _softmax(z, label, weight, lanes, loss, top, total):
         loss[j] += weight[j] * (top[j] - z[label[j], j])
     for k in range(K):
         for j in range(lanes):
-            z[k, j] = _exp(z[k, j] - top[j])
+            z[k, j] = exp(z[k, j] - top[j])
             total[j] += z[k, j]
     for j in range(lanes):
-        loss[j] += weight[j] * _log(total[j])
+        loss[j] += weight[j] * log(total[j])
         total[j] = weight[j] / total[j]
     for k in range(K):
         for j in range(lanes):
             z[k, j] *= total[j]
 
 
-@_inline
+@inline
 def _sigmoid(z, label, weight, lanes, loss):
     """The same for a single column of logits, with labels 0 and 1."""
     for j in range(lanes):
-        e = _exp(-abs(z[U(0), j]))
-        loss[j] += weight[j] * (max(z[U(0), j], 0.0) + _log(1.0 + e) - (z[U(0), j] if label[j] else 0.0))
+        e = exp(-abs(z[U(0), j]))
+        loss[j] += weight[j] * (max(z[U(0), j], 0.0) + log(1.0 + e) - (z[U(0), j] if label[j] else 0.0))
         z[U(0), j] = weight[j] * (1.0 if z[U(0), j] >= 0.0 else e) / (1.0 + e)
 
 
-@_inline
+@inline
 def _load(Z, D, t, first, n, z):
     """Set ``z`` (K, lanes) to the logits of ``n`` rows from ``first`` on, ``t`` along the direction."""
     for k in range(U(z.shape[0])):
@@ -110,7 +60,7 @@ def _load(Z, D, t, first, n, z):
             z[k, j] = Z[first + j, k] + t * D[first + j, k]
 
 
-@_inline
+@inline
 def _rows_of_tile(K):
     """Return how many rows fill a tile: whole vectors."""
     return max(8, min(256, TILE // K // 8 * 8))
@@ -120,7 +70,7 @@ def _rows_of_tile(K):
 # Indices are unsigned: a signed one might be negative and count from the end, which LLVM does not vectorize.
 
 
-@_jit
+@jit
 def residuals(Z, D, t, y, weight, out, column, columns, slices, unit_out, total):
     """Go ``t`` along D, turn the logits into residuals, return the loss and add the residuals to ``total`` (K,).
 
@@ -176,7 +126,7 @@ def residuals(Z, D, t, y, weight, out, column, columns, slices, unit_out, total)
     return loss
 
 
-@_jit
+@jit
 def slopes(Z, D, t, y, weight):
     """Return first and second derivative of the loss of logits Z (n, K) at the length ``t`` along D (n, K)."""
     N, K = Z.shape
@@ -192,7 +142,7 @@ def slopes(Z, D, t, y, weight):
                 z[k, j] = Z[first + j, k] + t * d[k, j]
         if K == 1:
             for j in range(n):
-                e = _exp(-abs(z[U(0), j]))
+                e = exp(-abs(z[U(0), j]))
                 p = (1.0 if z[U(0), j] >= 0.0 else e) / (1.0 + e)
                 w = weight[first + j] * d[U(0), j]
                 firsts[j] += w * (p - (1.0 if y[first + j] else 0.0))
@@ -205,7 +155,7 @@ def slopes(Z, D, t, y, weight):
                 top[j] = max(top[j], z[k, j])
         for k in range(U(K)):
             for j in range(n):
-                e = _exp(z[k, j] - top[j])
+                e = exp(z[k, j] - top[j])
                 total[j] += e
                 mean[j] += e * d[k, j]
                 square[j] += e * d[k, j] * d[k, j]
@@ -220,7 +170,7 @@ def slopes(Z, D, t, y, weight):
     return first_sum, second_sum
 
 
-@_jit
+@jit
 def moments(Z, shift, y, weight, every, sums, roots):
     """Return the loss of logits Z (n, K) plus ``shift`` (K,), and add the residuals to ``sums`` (K,).
 
@@ -260,7 +210,7 @@ def moments(Z, shift, y, weight, every, sums, roots):
     return loss
 
 
-@_jit
+@jit
 def join_sums(S, slices, unit, bias, first_column, Z):
     """Set Z (n, K) to what sums of digits S (n, >= slices * C) make from a column on, plus ``bias`` (C,)."""
     n, K = Z.shape
@@ -273,7 +223,7 @@ def join_sums(S, slices, unit, bias, first_column, Z):
             Z[i, k] = z * unit[c + k] + bias[c + k]
 
 
-@_jit
+@jit
 def widen(bits, out):
     """Set ``out`` (n, P) to the float16 numbers of ``bits`` (n, P); see `arrays.floats`."""
     for i in range(bits.shape[0]):
@@ -283,7 +233,7 @@ def widen(bits, out):
             out[i, j] = -value if bits[i, j] & np.uint16(0x8000) else value
 
 
-@_jit
+@jit
 def standardize(X, center, factor, out):
     """Set ``out`` (n, P) to (X - center) * factor, computed in float64."""
     for i in range(X.shape[0]):
@@ -341,6 +291,9 @@ class Engine(engine.Engine):
         """Fused: see `engine.Engine.residual`."""
         Z, total = work.Z[index], np.zeros(work.Z.shape[1])
         out = np.empty_like(Z)
+        if Z.shape[1] >= on_wide_rows.FEWEST_CLASSES:
+            loss = on_wide_rows.residuals(Z, work.D[index], t, work.y[index], work.weight[index], out, total)
+            return loss, out, total
         loss = residuals(
             Z, work.D[index], t, work.y[index], work.weight[index], out, 0, out.shape[1], 1, 0.0, total
         )
@@ -365,8 +318,10 @@ class Engine(engine.Engine):
     def slope(self, work, t):
         """Fused: see `engine.Engine.slope`."""
 
+        along = on_wide_rows.slopes if work.Z.shape[1] >= on_wide_rows.FEWEST_CLASSES else slopes
+
         def block(index: slice) -> tuple[float, float]:
-            return slopes(work.Z[index], work.D[index], t, work.y[index], work.weight[index])
+            return along(work.Z[index], work.D[index], t, work.y[index], work.weight[index])
 
         first, second = self.total(block, self.blocks(work.Z.shape[1] * 16))
         return first, second

@@ -12,43 +12,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from enum import Enum
+from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
 
 from papershell.kernels.logreg.certificate import balance, distance, harmless_sum
 from papershell.kernels.logreg.engine import Engine, Precision
+from papershell.kernels.logreg.iteration import Iteration, Result, Status, leaders
 from papershell.kernels.logreg.lbfgs import History, dot
 from papershell.kernels.logreg.line_search import exact_lengths
 from papershell.kernels.logreg.losses import Array
-from papershell.kernels.logreg.preconditioner import Preconditioner, Preconditioners
+from papershell.kernels.logreg.preconditioner import Preconditioners
 from papershell.kernels.logreg.problem import Identity, Problem
-
-
-class Status(Enum):
-    """How the iteration of one rate ended; ``message`` says it in a sentence."""
-
-    PROVEN = "the loss is proven to lie within the given gap of its optimum, and tol holds if given"
-    GRADIENT = (
-        "the largest gradient of the mean objective is at most tol; the field gap says what that proves"
-    )
-    NO_OPTIMUM = (
-        "the classes are separable and l2 = 0: the loss has no minimum, and tol holds on the way to infinity"
-    )
-    MAX_ITER = "max_iter iterations were not enough; raise max_iter, tol or gap"
-    STALLED = "no step lowers the objective any more: the precision of float64 is reached before tol or gap"
-
-    @property
-    def message(self) -> str:
-        """The sentence."""
-        return self.value
-
-    @property
-    def reached(self) -> bool:
-        """Whether everything that was asked for (gap, tol) holds."""
-        return self in (Status.PROVEN, Status.GRADIENT, Status.NO_OPTIMUM)
 
 
 @dataclass(frozen=True)
@@ -58,15 +35,21 @@ class Settings:
     Attributes
     ----------
     history : pairs (s, y) kept.
-    refresh : pass at which the preconditioner is first taken at the current point, if that costs much.
+    cheap : passes that a preconditioner may cost to be taken anew before every step.
+    refresh : pass at which it is first taken at the current point, if that costs more.
     growth : each later one after so many times the passes of the one before.
     stall : steps without progress after which a problem is given up, at the last precision.
+    together : passes that a leader takes for the rates near its own, where a preconditioner costs much.
+    near : times its weakest that the strongest rate of such a group is at most.
     """
 
     history: int = 12
+    cheap: float = 0.25
     refresh: int = 6
     growth: float = 2.0
     stall: int = 3
+    together: int = 13  # one after the second refresh, which then serves all
+    near: float = 5.0
 
 
 Report = Callable[[int, list[int], float, Callable[[], dict[int, np.ndarray]]], object]
@@ -90,61 +73,6 @@ class Rows(Protocol):
     ) -> tuple[np.ndarray, Array]: ...
 
 
-@dataclass
-class Result:
-    """The end of one problem, on the host; theta in the coordinates of the samples."""
-
-    theta: np.ndarray
-    value: float
-    grad_norm: float
-    n_iter: int
-    status: Status
-    gap: float
-
-
-@dataclass
-class Iteration:
-    """One problem on its way.
-
-    Attributes
-    ----------
-    number : what the engine knows it by.
-    theta, gradient, direction : (K, P + 1) float64 on the device; the gradient of the summed objective.
-    loss : summed loss without the penalty.
-    expected : the decrease that the last direction promised.
-    """
-
-    number: int
-    problem: Problem
-    theta: Array
-    ridge: Array
-    history: History
-    preconditioner: Preconditioner
-    loss: float = math.nan
-    value: float = math.inf
-    gradient: Array = None
-    residual_gradient: Array = None
-    direction: Array = None
-    slope: float = -math.inf
-    length: float = 1.0
-    precision: int = 0
-    n_iter: int = 0
-    passes: int = 0
-    refresh_at: int = 1
-    fruitless: int = 0
-    least: float = math.inf
-    slack: float = 1.0
-    balanced: bool = False
-    result: Result | None = field(default=None)
-
-    def arrive(self, loss: float, residual_gradient: Array) -> None:
-        """Take loss and X' R at theta."""
-        self.loss, self.residual_gradient = loss, residual_gradient
-        weighted = self.ridge * self.theta
-        self.value = loss + 0.5 * dot(weighted, self.theta)
-        self.gradient = residual_gradient + weighted
-
-
 class Minimizer:
     """Minimizes problems on the same rows.
 
@@ -166,31 +94,39 @@ class Minimizer:
         self.engine, self.rows, self.preconditioners = engine, rows, preconditioners
         self.variables, self.largest_row = variables, largest_row
         self.max_iter, self.settings = max_iter, settings
-        self.last = len(engine.precisions) - 1
+        self.last, self.width = len(engine.precisions) - 1, engine.samples.X.shape[1]
 
     def minimize(
         self, problems: dict[int, Problem], starts: dict[int, np.ndarray],
         report: Report | None = None,
     ) -> dict[int, Result]:  # fmt: skip
         """Minimize ``problems`` from ``starts`` (K, P + 1)."""
-        all_of_them = [self.begin(number, problem, starts[number]) for number, problem in problems.items()]
-        active, passes = all_of_them, 1
+        leaders = self.leaders(problems, starts)
+        begun = [self.begin(number, problems[number], starts[number]) for number in leaders]
+        active, passes = begun, 1
         self.evaluate(active, 0)
         while True:
-            active = self.retire(active)
+            going = self.retire(active)
+            ready = [(it, leaders.pop(it.number, [])) for it in active if self.has_led(it)]
+            followers = [self.follow(it, n, problems[n], starts[n]) for it, group in ready for n in group]
+            self.evaluate(followers, 0)
+            begun, active = begun + followers, going + self.retire(followers)
             if not active:
-                return {it.number: it.result for it in all_of_them if it.result is not None}
+                return {it.number: it.result for it in begun if it.result is not None}
             if report is not None:
+                left = [it.number for it in active] + [n for group in leaders.values() for n in group]
                 largest = max(self.largest(it) for it in active)
-                report(passes, [it.number for it in active], largest, lambda: self.points(all_of_them))
+                report(passes, left, largest, partial(self.points, begun, leaders))
             self.refresh([it for it in active if it.passes >= it.refresh_at])
             for precision in sorted({it.precision for it in active}):
                 self.step([it for it in active if it.precision == precision], precision)
             passes += 1
 
-    def points(self, its: list[Iteration]) -> dict[int, np.ndarray]:
-        """Return theta (K, P + 1) of each problem on the host."""
-        return {it.number: self.engine.to_host(it.theta) for it in its}
+    def points(self, its: list[Iteration], leaders: dict[int, list[int]]) -> dict[int, np.ndarray]:
+        """Return theta (K, P + 1) of each problem on the host; of one that waits, its leader's."""
+        return {
+            n: self.engine.to_host(it.theta) for it in its for n in (it.number, *leaders.get(it.number, []))
+        }
 
     def begin(self, number: int, problem: Problem, theta: np.ndarray) -> Iteration:
         """Return the problem before its first pass."""
@@ -198,10 +134,26 @@ class Minimizer:
         first = self.preconditioners.first(problem)
         array, history = self.engine.array, History(self.settings.history)
         it = Iteration(number, problem, array(theta), array(problem.ridge), history, first)
-        it.refresh_at = (
-            self.next_refresh(it) if not theta[:, : self.preconditioners.basis.mean.shape[0]].any() else 1
-        )
+        it.refresh_at = self.next_refresh(it) if not theta[:, : self.width].any() else 1
         return it
+
+    def leaders(self, problems: dict[int, Problem], starts: dict[int, np.ndarray]) -> dict[int, list[int]]:
+        """Return the problems that begin, and of each those that follow it."""
+        cheap = all(self.preconditioners.passes(p) <= self.settings.cheap for p in problems.values())
+        if cheap or any(start[:, : self.width].any() for start in starts.values()):
+            return {number: [] for number in problems}
+        return leaders(problems, self.settings.near)
+
+    def has_led(self, it: Iteration) -> bool:
+        """Return whether a leader has come as far as it takes its followers."""
+        return it.result is not None or it.passes >= self.settings.together
+
+    def follow(self, leader: Iteration, number: int, problem: Problem, start: np.ndarray) -> Iteration:
+        """Return a problem that goes on where its leader is, or at ``start`` if that has lost its way."""
+        if not math.isfinite(leader.value):
+            return self.begin(number, problem, start)
+        self.rows.work_on(number, problem)
+        return leader.follower(number, problem, self.engine.array(problem.ridge))
 
     def evaluate(self, its: list[Iteration], precision: int) -> None:
         """Compute logits, losses and gradients where the problems are."""
@@ -238,8 +190,7 @@ class Minimizer:
         """Take one step of each problem: direction, exact length, gradient, and a new pair of L-BFGS."""
         for group in self.alike(its):
             numbers = [it.number for it in group]
-            for it in group:
-                self.aim(it)
+            list(self.engine.map(self.aim, group))
             self.rows.set_direction(numbers, self.engine.xp.stack([it.direction for it in group]), precision)
             lengths = self.search(group)
             losses, gradients = self.rows.gradient(numbers, lengths, precision)
@@ -299,8 +250,7 @@ class Minimizer:
 
     def next_refresh(self, it: Iteration) -> int:
         """Return the pass at which the next preconditioner is due."""
-        cost = self.preconditioners.passes(it.problem)
-        if cost <= 1.0:
+        if self.preconditioners.passes(it.problem) <= self.settings.cheap:
             return it.passes + 1
         return max(self.settings.refresh, math.ceil(it.passes * self.settings.growth))
 

@@ -9,7 +9,7 @@ import typer
 
 from papershell.orchestration.table import print_table
 
-SOURCE = Annotated[str, typer.Argument(help="digits, mnist, cifar10, or a folder.")]
+SOURCE = Annotated[str, typer.Argument(help="digits, mnist, cifar10, a folder, or a file.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -36,7 +36,7 @@ def show(
         Path, typer.Option(help="Where the picture of 30 samples goes: a file, or a folder that exists.")
     ] = Path("samples.png"),
 ) -> None:
-    """Print shapes and class counts; draw 30 random images with their labels."""
+    """Print shapes and class counts; of images draw 30 at random with their labels."""
     import numpy as np
 
     from papershell.trainers.datasets import load_dataset
@@ -44,19 +44,22 @@ def show(
 
     data = load_dataset(source)
     shape = " x ".join(map(str, data.image_shape))
-    print(f"{data.name}: images {shape}, bytes")
+    kind = "bytes" if data.X_train.dtype == np.uint8 else data.X_train.dtype.name
+    print(f"{data.name}: {'images' if data.are_images else 'features'} {shape}, {kind}")
     parts = (data.y_train, data.y_test)
     rows = [(str(label), *(f"{np.count_nonzero(y == label):,}" for y in parts)) for label in data.classes]
     rows.append(("all", *(f"{len(y):,}" for y in parts)))
     print_table(("class", "train", "test"), rows, bold={len(rows) - 1})
+    if not data.are_images:
+        return
     path = out / "samples.png" if out.is_dir() else out
-    draw_samples(path, data.pictures(), data.y_train)
+    draw_samples(path, data.pictures(data.X_train), data.y_train)
     print(f"wrote {path}")
 
 
 def verify(source: SOURCE = "mnist") -> None:
     """Decode every file, check that they fit together, and compare digests with the published ones."""
-    from papershell.trainers.datasets import DataError, check_digests, read_folder, resolve
+    from papershell.trainers.datasets import DataError, check_digests, read_source, resolve
 
     folder = resolve(source)
     verdicts = {True: "the published file", False: "NOT the published file", None: "no published digest"}
@@ -65,6 +68,6 @@ def verify(source: SOURCE = "mnist") -> None:
         print(f"{path}  {verdicts[published]}")
     if False in checked.values():
         raise DataError(f"{source} is not the published data set; `papershell data fetch` replaces the file")
-    data = read_folder(folder, name=source)
-    images = f"{len(data.X_train):,} + {len(data.X_test):,} images"
+    data = read_source(folder, name=source)
+    images = f"{len(data.X_train):,} + {len(data.X_test):,} {'images' if data.are_images else 'samples'}"
     print(f"{source} is whole: {images}, {len(data.classes)} classes")

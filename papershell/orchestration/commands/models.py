@@ -1,4 +1,4 @@
-"""``papershell models``: the registry of trained models."""
+"""``papershell models``: the registry of trained models, and their export."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from papershell.orchestration.commands.options import Records
 from papershell.orchestration.commands.record_store import models_of
 from papershell.orchestration.table import print_table
 
-group = typer.Typer(help="List, register and download models.", no_args_is_help=True)
+group = typer.Typer(help="List, register, download and export models.", no_args_is_help=True)
 
 
 def register(app: typer.Typer) -> None:
@@ -49,3 +49,17 @@ def download(
     """Copy the files of a registered model into a folder."""
     for path in models_of(workspace).download_model(name, version, out):
         print(f"wrote {path}")
+
+
+@group.command()
+def export(
+    model: Annotated[Path, typer.Argument(help="The .npz file of a logistic regression.")],
+    out: Annotated[Path | None, typer.Option(help="The .onnx file (default: beside MODEL).")] = None,
+) -> None:
+    """Write a logistic regression as an ONNX file, for other runtimes and languages."""
+    from papershell.trainers.linear_model import LinearModel
+    from papershell.trainers.onnx_model import write_onnx
+
+    path = out or model.with_suffix(".onnx")
+    write_onnx(path, LinearModel.load(model))
+    print(f"wrote {path}")

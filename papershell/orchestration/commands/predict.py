@@ -1,4 +1,4 @@
-"""``papershell predict``: labels for images, from a model file."""
+"""``papershell predict``: labels for samples, from a model file."""
 
 from __future__ import annotations
 
@@ -18,58 +18,54 @@ def register(app: typer.Typer) -> None:
 
 def predict(
     model: Annotated[Path, typer.Argument(help="A model file: .npz, .keras, or .pkl with --trust-pickle.")],
-    images: Annotated[Path, typer.Argument(help="An IDX file of images, or a .bin file of CIFAR-10.")],
+    samples: Annotated[
+        Path,
+        typer.Argument(
+            help="An IDX file of images, a .bin file of CIFAR-10, or features: .npy, .npz, .safetensors."
+        ),
+    ],
     labels: Annotated[Path | None, typer.Option(help="Such a file with labels, to measure accuracy.")] = None,
-    out: Annotated[Path, typer.Option(help="Where the predictions go; - is standard output.")] = Path(
-        "predictions.csv"
-    ),
+    out: Annotated[
+        Path, typer.Option(help="Where the predictions go, .csv or .parquet; - is standard output.")
+    ] = Path("predictions.csv"),
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Write the probability of each class, too.")
+    ] = False,
+    batch: Annotated[
+        int, typer.Option(min=1, help="Read, predict and write so many samples at a time.")
+    ] = 10_000,
     trust_pickle: Annotated[
         bool, typer.Option("--trust-pickle", help="Load a .pkl: it can run any code, so trust its source.")
     ] = False,
 ) -> None:
-    """Write the predicted label of every image to a CSV file."""
-    from papershell.trainers.datasets import read_images, read_labels
-    from papershell.trainers.predictions import write_predictions
+    """Write the predicted label of every sample to a CSV or Parquet file."""
+    from papershell.trainers.classifiers import read_classifier
+    from papershell.trainers.formats.inputs import read_samples, read_truth
+    from papershell.trainers.predictions import writing_predictions
 
-    pixels = read_images(images)
-    predicted = _predict(model, pixels, trust_pickle)
-    write_predictions(out, predicted)
+    X = read_samples(samples)
+    truth = read_truth(labels, len(X)) if labels else None
+    classifier, hits = read_classifier(model, trust_pickle=trust_pickle), 0
+    noun, columns = "image" if X.ndim > 2 else "sample", classifier.classes if probabilities else None
+    with writing_predictions(out, noun, columns) as write:
+        for first in range(0, len(X), batch):
+            rows = slice(first, first + batch)
+            codes, chances = classifier.predict(X[rows])
+            predicted = classifier.classes[codes]
+            write(predicted, chances if probabilities else None)
+            hits += 0 if truth is None else _hits(predicted, truth[rows])
     told = sys.stderr if str(out) == "-" else sys.stdout
-    print(f"wrote {len(predicted):,} predictions to {out}", file=told)
-    if labels:
-        truth = read_labels(labels, len(predicted))
-        print(f"accuracy {(predicted == truth).mean():.4f}", file=told)
+    print(f"wrote {len(X):,} predictions to {out}", file=told)
+    if truth is not None:
+        print(f"accuracy {hits / len(X):.4f}", file=told)
 
 
-def _predict(path: Path, images: np.ndarray, trust_pickle: bool) -> np.ndarray:
-    """The label of each image; the file itself says which trainer's model it is."""
-    from papershell.trainers.linear_model import PIXEL_SCALE, LinearModel, ModelError
-
-    if path.suffix == ".keras":
-        from papershell.trainers import keras_mnist
-
-        return keras_mnist.predict(path, images)
-    if path.suffix == ".npz" and _holds(path, "levels"):
-        from papershell.trainers import cifar10_model
-
-        return cifar10_model.predict(path, images)
-    X = images.reshape(len(images), -1)
-    if path.suffix != ".pkl":
-        return LinearModel.load(path).predict(X)
-    if not trust_pickle:
-        safe = path.with_suffix(".npz")
-        raise ModelError(f"{path} can run any code when loaded; use {safe}, or add --trust-pickle")
-    import joblib
-
-    return joblib.load(path).predict(X * PIXEL_SCALE)
-
-
-def _holds(path: Path, name: str) -> bool:
-    """Whether an .npz file has an array of that name; a damaged one is for its reader to report."""
+def _hits(predicted: np.ndarray, truth: np.ndarray) -> int:
+    """How many labels agree; strings agree with no number."""
     import numpy as np
 
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return name in arrays.files
-    except Exception:
-        return False
+    return (
+        int(np.count_nonzero(predicted == truth))
+        if (predicted.dtype.kind == "U") == (truth.dtype.kind == "U")
+        else 0
+    )

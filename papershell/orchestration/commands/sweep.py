@@ -8,18 +8,21 @@ import time
 from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from papershell.orchestration.table import print_table
 
 if TYPE_CHECKING:
-    from papershell.trainers.datasets import Dataset
+    from papershell.trainers.dataset import Dataset
+    from papershell.trainers.judging import Report
     from papershell.trainers.sweep import Sweep
 
 T = TypeVar("T")
 Loss = Enum("Loss", {"multinomial": "multinomial", "ovr": "ovr"})
+Part = Enum("Part", {"validation": "validation", "test": "test"})
+MOST_CLASSES = 20  # up to which the table of the classes is whole
 _RANGE = re.compile(r"([^:]+):([^:]+):(\d+)")
 
 
@@ -58,7 +61,9 @@ def _log_spaced(first: str, last: str, count: str) -> list[float]:
 
 
 def sweep(
-    data: Annotated[str, typer.Option(help="digits, mnist, or a folder of IDX files.")] = "digits",
+    data: Annotated[
+        str, typer.Option(help="digits, mnist, cifar10, a folder, an .npz or a .safetensors file.")
+    ] = "digits",
     regularization: Annotated[
         list[str], typer.Option(help="Rates (1/C): 0.5 0.8, or FIRST:LAST:COUNT spaced in the logarithm.")
     ] = ["0.01:100:16"],  # noqa: B006 (typer reads it and copies)
@@ -68,6 +73,19 @@ def sweep(
     folds: Annotated[
         int | None, typer.Option(min=2, help="Choose the best by cross-validation with so many folds.")
     ] = None,
+    validation: Annotated[
+        float,
+        typer.Option(
+            help="Without folds, choose the best on this share of the training part, held out at random."
+        ),
+    ] = 0.2,
+    choose_on: Annotated[
+        Part,
+        typer.Option(help="The part that the best is chosen on; with test no training sample is held out."),
+    ] = Part.validation,
+    standardize: Annotated[
+        bool, typer.Option("--standardize", help="Penalize the weights of standardized features (floats).")
+    ] = False,
     gap: Annotated[
         float, typer.Option(min=0, help="Prove each loss to lie within this share of its optimum.")
     ] = 1e-4,
@@ -95,12 +113,19 @@ def sweep(
 
     dataset, decode_s = _timed(lambda: load_dataset(data))
     sweep_results.check_replaceable(out, dataset, overwrite=overwrite)
+    chosen: dict[str, Any] = {
+        "folds": folds,
+        "validation": validation,
+        "choose_on": choose_on.value,
+        "standardize": standardize,
+    }
     result, fit_s = _timed(
-        lambda: fit(dataset, rates, loss=loss.value, folds=folds, tol=tol, gap=gap, backend=backend)
+        lambda: fit(dataset, rates, loss=loss.value, tol=tol, gap=gap, backend=backend, **chosen)
     )
     _print_table(result, dataset, fit_s, gap)
     warn_unconverged(result.solution)
     kept = sweep_results.keep(result, dataset, out, name=name)
+    _print_report(kept.report, dataset)
     for path in (*kept.files, *kept.figures):
         print(f"wrote {path}")
     if kept.model:
@@ -116,11 +141,12 @@ def _timed(work: Callable[[], T]) -> tuple[T, float]:
 
 
 def _print_table(result: Sweep, dataset: Dataset, fit_s: float, gap: float) -> None:
-    images = f"{len(dataset.X_train):,} images to train, {len(dataset.X_test):,} to test"
     fit = f"{len(result.l2)} rates in {fit_s:.2f} s on {result.solution.backend}"
-    print(f"{dataset.name}: {images}; {fit}")
-    folded = ("validation",) if result.cv_accuracy is not None else ()
-    headings = ("rate", "C", "loss", "gap", "status", *folded, "test accuracy", "")
+    print(f"{dataset.name}: {_sizes(result, dataset)}; {fit}")
+    parts = [part for part in ("validation", "test") if getattr(result, part)]
+    measured = [f"{part}_{name}" for part in parts for name in ("accuracy", "log_loss")]
+    columns = [heading for part in parts for heading in (f"{part} accuracy", "log loss")]
+    headings = ("rate", "C", "loss", "gap", "status", *columns, "")
     rows = [
         (
             f"{rate['l2']:.4g}",
@@ -128,13 +154,43 @@ def _print_table(result: Sweep, dataset: Dataset, fit_s: float, gap: float) -> N
             _certain(rate["loss"], gap),
             _bound(rate["gap"], gap),
             rate["status"].replace("_", " "),
-            *(f"{rate['cv_accuracy']:.4f}" for _ in folded),
-            f"{rate['test_accuracy']:.4f}",
+            *(f"{rate[name]:.{4 if 'accuracy' in name else 3}f}" for name in measured),
             "best" if r == result.best else "",
         )
         for r, rate in enumerate(result.rates())
     ]
     print_table(headings, rows, bold={result.best})
+
+
+def _sizes(result: Sweep, dataset: Dataset) -> str:
+    """How many samples there are, and how many of them were held out to choose by."""
+    held_out = ""
+    if result.masks is not None:
+        folds, count = len(result.masks), (~result.masks).sum()
+        held_out = f" ({count:,} of them held out)" if folds == 1 else f" in {folds} folds"
+    test = f"{len(dataset.X_test):,} to test" if len(dataset.X_test) else "none to test"
+    return f"{len(dataset.X_train):,} {dataset.noun}s to train{held_out}, {test}"
+
+
+def _print_report(report: Report, dataset: Dataset) -> None:
+    """Print how the best model does on each class, of many classes on those that it recognizes worst."""
+    low, high = report.interval
+    print(
+        f"the best on the {report.part} part: accuracy {report.accuracy:.4f}, 95 % interval {low:.4f} to {high:.4f}"
+    )
+    classes = report.record()["per_class"]
+    if len(classes) > MOST_CLASSES:
+        classes = sorted(classes, key=lambda each: each["recall"] or 0)[: MOST_CLASSES // 2]
+        print(f"the {len(classes)} classes that it recognizes worst:")
+    rows = [
+        (str(each["class"]), *(_share(each[name]) for name in ("precision", "recall")), f"{each['n']:,}")
+        for each in classes
+    ]
+    print_table(("class", "precision", "recall", f"{dataset.noun}s"), rows)
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
 
 
 def _certain(loss: float, gap: float) -> str:

@@ -1,0 +1,59 @@
+"""What a model is asked about: samples, and labels to compare with, from every kind of file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from papershell.trainers.dataset import DataError
+from papershell.trainers.formats.idx_files import read_images, read_labels
+from papershell.trainers.formats.matrices import (
+    array_names,
+    check_features,
+    check_labels,
+    holds_matrices,
+    read_arrays,
+)
+
+
+def read_samples(path: Path) -> np.ndarray:
+    """Return the samples of a file, or of a folder of .npy files: (N, ...), images in their shape.
+
+    Parameters
+    ----------
+    path : of IDX or CIFAR-10; or .npy, .npz, .safetensors, in which ``X_test`` counts, else ``X``, else the only array.
+
+    Raises
+    ------
+    DataError
+        No array or several could be meant, or it cannot be fitted; the file is damaged.
+    kernels.IdxError, papershell.trainers.cifar10.Cifar10Error
+        The file is damaged.
+    """
+    if not holds_matrices(path):
+        return read_images(path)
+    name = _one_of(path, ("x_test", "x"))
+    return check_features(read_arrays(path, [name])[name], f"{name} of {path}")
+
+
+def read_truth(path: Path, n_samples: int) -> np.ndarray:
+    """Return the labels of ``n_samples`` from such a file: ``y_test``, else ``y``, else the only array."""
+    if not holds_matrices(path):
+        return read_labels(path, n_samples)
+    name = _one_of(path, ("y_test", "y"))
+    return check_labels(read_arrays(path, [name])[name], f"{name} of {path}", n_samples)
+
+
+def _one_of(path: Path, wanted: Sequence[str]) -> str:
+    names = array_names(path)
+    if len(names) == 1:
+        return names[0]
+    known = {name.lower(): name for name in names}
+    for word in wanted:
+        if word in known:
+            return known[word]
+    raise DataError(
+        f"{path} holds {', '.join(sorted(names)[:9]) or 'no array'}; call the one to use {wanted[0].replace('x', 'X')}"
+    )

@@ -138,6 +138,9 @@ def test_predict_reads_the_safe_file_and_measures_accuracy(swept, project):
         "predict", model, files["test-images"], "--labels", files["test-labels"], "--out", "p.csv"
     )
     assert code == 0 and "accuracy 0.9" in out
+    folder = files["test-images"].parent
+    assert swept("predict", model, folder, "--labels", folder, "--out", "q.csv")[1].splitlines()[1] in out
+    assert (project / "q.csv").read_text() == (project / "p.csv").read_text()
     rows = list(csv.DictReader((project / "p.csv").open()))
     assert [row["image"] for row in rows] == [str(i) for i in range(360)]
     accuracy = json.loads(model.with_suffix(".json").read_text())["best"]["test_accuracy"]

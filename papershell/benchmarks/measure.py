@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from statistics import median
 from typing import Any
@@ -23,6 +23,7 @@ from papershell.benchmarks.case import Call, Case
 from papershell.benchmarks.ceilings import GPU, Trial, make
 from papershell.benchmarks.clocks import CudaClock, HostClock, clock_of
 from papershell.benchmarks.interleave import rounds_of
+from papershell.benchmarks.memory import watched
 from papershell.benchmarks.ratios import ratio_of
 from papershell.kernels import backends
 
@@ -42,11 +43,12 @@ class Limit:
 
 @dataclass(frozen=True)
 class Rounds:
-    """Seconds of a call in each round, by name (``case``, ``reference``, ``limit``), and the case's last result."""
+    """Seconds of a call in each round (``case``, ``reference``, ``limit``); the case's last result, and its memory."""
 
     seconds: dict[str, list[float]]
     iterations: int
     result: Any
+    memory: Mapping[str, float] = field(default_factory=dict)
 
 
 class Latest:
@@ -96,7 +98,7 @@ class Measure:
         clock, limit = clock_of(case.device), self._limit(case)
         rounds = self._time(case, clock, limit)
         error = case.check(rounds.result, "after")
-        facts = {"first_call_s": first_call_s, "error": error, **case.facts(rounds.result)}
+        facts = {"first_call_s": first_call_s, "error": error, **rounds.memory, **case.facts(rounds.result)}
         self._record(case, rounds, facts | clock.details(case.call, rounds.iterations), limit)
 
     def _limit(self, case: Case) -> Limit | None:
@@ -126,7 +128,8 @@ class Measure:
 
         turn_s = sum(seconds + case.rest_s for _, seconds in repeats.values())
         seconds = rounds_of({name: partial(timer, name) for name in calls}, self._count(turn_s))
-        return _with_reference(case, Rounds(seconds, repeats["case"][0], case.call()))
+        result, memory = watched(case.call)
+        return _with_reference(case, Rounds(seconds, repeats["case"][0], result, memory))
 
     def _count(self, turn_s: float) -> int:
         return min(max(int(self.budget_s / turn_s), LEAST_ROUNDS), MOST_ROUNDS)

@@ -85,8 +85,11 @@ class MeasureSession:
 
     @cached_property
     def commit_info(self) -> dict[str, Any]:
-        """pytest-benchmark's block about the commit of the folder that pytest runs in."""
-        return self.config.hook.pytest_benchmark_generate_commit_info(config=self.config)
+        """pytest-benchmark's block about the commit of the folder that pytest runs in, with its repository's page."""
+        from papershell.benchmarks.trees import page_of
+
+        commit = self.config.hook.pytest_benchmark_generate_commit_info(config=self.config)
+        return {**commit, "url": page_of(Path.cwd())}
 
     def save(self) -> None:
         """Write all results so far, so that a run that is stopped keeps them."""

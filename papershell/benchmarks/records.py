@@ -256,15 +256,20 @@ MACHINE = {
     **dict.fromkeys(("gpu", "libraries"), _optional(_details)),
     **dict.fromkeys(("cores", "memory_GB", "clock_MHz"), _optional(_number)),
 }  # fmt: skip
-COMMIT = {"id": _name, "dirty": _optional(_flag), "branch": _optional(_text)}
+COMMIT = {"id": _name, "dirty": _optional(_flag), "branch": _optional(_text), "url": _optional(_text)}
 CEILING = {"value": _positive, "unit": _text}
-BENCHMARK = {"fullname": _address, "group": _text, "stats": _object, "extra_info": _object}
-STATS = {"median": _positive, **dict.fromkeys(("min", "iqr", "rounds"), _amount)}
+BENCHMARK = {
+    "fullname": _address, "group": _text, "stats": _object, "extra_info": _object, "params": _optional(_object),
+}  # fmt: skip
+STATS = {
+    "median": _positive, **dict.fromkeys(("min", "iqr", "rounds"), _amount),
+    **dict.fromkeys(("q1", "q3", "max"), _optional(_amount)),
+}  # fmt: skip
 FACTS = {
     "case": _text, "ratio": _ratio, "ratio_low": _ratio, "ratio_high": _ratio, "is_reference": _optional(_flag),
     **dict.fromkeys(("reference", "ceiling", "dtype", "backend", "device"), _optional(_text)),
     **dict.fromkeys(("first_call_s", "bytes", "flops", "GB_per_s", "GFLOP_per_s"), _optional(_amount)),
-    **dict.fromkeys(("percent_of_ceiling", "host_s", "cold_s"), _optional(_amount)),
+    **dict.fromkeys(("percent_of_ceiling", "host_s", "cold_s", "peak_bytes", "page_faults"), _optional(_amount)),
     **dict.fromkeys(("reference_s", "objective", "gap", "passes", "reference_gap"), _optional(_number)),
     "error": _optional(_number),
 }  # fmt: skip

@@ -10,7 +10,8 @@ from typing import Any
 from papershell.benchmarks.records import Run, benchmarks_of, compact, key_of, machine_of
 from papershell.kernels.files import replacing
 
-_TEMPLATE = Path(__file__).with_name("report.html")
+_FOLDER = Path(__file__).parent
+_PARTS = {"{{style}}": "report.css", "{{plots}}": "report_plots.js", "{{script}}": "report.js"}
 _PLACEHOLDER = "{{data}}"
 # No string inside the JSON may close the script element that holds it.
 _HARMLESS = str.maketrans({sign: f"\\u{ord(sign):04x}" for sign in "<>&"})
@@ -34,7 +35,10 @@ def render(runs: Sequence[Run]) -> str:
     if not runs:
         raise ValueError("There is no recorded run to report; measure one first (papershell bench run).")
     data = json.dumps(_page_data(runs), allow_nan=False, separators=(",", ":"))
-    return _TEMPLATE.read_text(encoding="utf-8").replace(_PLACEHOLDER, data.translate(_HARMLESS))
+    page = _text("report.html")
+    for place, part in _PARTS.items():
+        page = page.replace(place, _text(part))
+    return page.replace(_PLACEHOLDER, data.translate(_HARMLESS))
 
 
 def write_report(runs: Sequence[Run], target: Path) -> None:
@@ -42,6 +46,10 @@ def write_report(runs: Sequence[Run], target: Path) -> None:
     page = render(runs).encode()
     with replacing(target) as file:
         file.write(page)
+
+
+def _text(name: str) -> str:
+    return (_FOLDER / name).read_text(encoding="utf-8")
 
 
 def _page_data(runs: Sequence[Run]) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -64,6 +66,21 @@ def subject_of(repository: Path, commit: str) -> str:
     return _git(repository, "log", "-1", "--format=%h %s", commit)
 
 
+def page_of(folder: Path) -> str | None:
+    """Return the address of the page of the repository that a folder lies in, by its remote ``origin``; None without.
+
+    User names, and passwords in the remote's address, stay out.
+    """
+    try:
+        remote = _git(folder, "remote", "get-url", "origin")
+    except TreeError:
+        return None
+    found = re.fullmatch(
+        r"(?:(?:https|ssh)://(?:[^@/]+@)?|git@)([\w.-]+)(?::\d+)?[/:]([\w./-]+?)(?:\.git)?/?", remote
+    )
+    return f"https://{found[1]}/{found[2]}" if found else None
+
+
 @contextmanager
 def checkout(repository: Path, commit: str) -> Iterator[Path]:
     """Check a commit out into a temporary folder, and remove it afterwards, also after an error."""
@@ -75,6 +92,16 @@ def checkout(repository: Path, commit: str) -> Iterator[Path]:
         finally:
             with suppress(TreeError):  # it was not added
                 _git(repository, "worktree", "remove", "--force", "--force", str(tree))
+
+
+@contextmanager
+def sigterm_exits() -> Iterator[None]:
+    """Let SIGTERM end this process as an exception does, so that its checkouts are removed."""
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def search_path(repository: Path, tree: Path) -> str:

@@ -91,6 +91,11 @@ def has_bfloat16_products() -> bool:
     return hasattr(torch.ops.aten.mm, "dtype") and torch.cuda.get_device_capability() >= (8, 0)
 
 
+def free_device_bytes(device: str) -> int:
+    """Return how much memory of a CUDA device PyTorch can still take."""
+    return importlib.import_module("torch").cuda.mem_get_info(device)[0]
+
+
 def array_namespace(library: str) -> ModuleType:
     """Return array-api-compat's namespace of ``torch`` or ``cupy``; scikit-learn carries a copy of it."""
     installed = importlib.util.find_spec("array_api_compat") is not None

@@ -31,6 +31,8 @@ from sklearn.utils.validation import (
 )
 
 from papershell.kernels import PathSolution, fit_path
+from papershell.trainers import array_api
+from papershell.trainers.callbacks import Told
 from papershell.trainers.linear_model import to_sklearn
 
 GAP = 1e-3  # proven bound of (loss - optimum) / loss; without a penalty there is no such bound, only tol
@@ -54,23 +56,26 @@ class _BatchedFit(linear_model.LogisticRegression):
     intercept_: np.ndarray
 
     def _checked(self, X: Any, y: Any, sample_weight: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return X (N, P) as bytes or floats, labels 0..K-1 and weights (N,); set ``classes_``."""
+        """Return X (N, P) as bytes or floats where it lies, labels 0..K-1 and weights (N,); set ``classes_``."""
         self._refuse_unsupported()
-        X, y = validate_data(self, X, y, dtype=[np.float64, np.float32, np.uint8], order="C")
+        X = array_api.lying(X)
+        checked = array_api.narrow(X)  # fit_path looks at halves, in blocks
+        X, y = validate_data(self, X, y, dtype=array_api.types(X), ensure_all_finite=not checked)
         check_classification_targets(y)
-        self.classes_, labels = np.unique(y, return_inverse=True)
+        self.classes_, labels = np.unique(array_api.on_host(y), return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(
                 "This solver needs samples of at least 2 classes in the data, but the data contains only one"
                 f" class: {self.classes_[0]!r}"
             )
-        return X, labels, self._weights(X, y, labels, sample_weight)
+        return array_api.features(X), labels, self._weights(labels, array_api.on_host(sample_weight))
 
-    def _weights(self, X: np.ndarray, y: np.ndarray, labels: np.ndarray, sample_weight: Any) -> np.ndarray:
+    def _weights(self, labels: np.ndarray, sample_weight: Any) -> np.ndarray:
         """Return the weight of each sample (N,): its own times that of its class."""
-        weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True, copy=True)
+        options: dict[str, Any] = {"dtype": np.float64, "ensure_non_negative": True, "copy": True}
+        weight = _check_sample_weight(sample_weight, labels[:, None], **options)
         if self.class_weight is not None:
-            options = {"classes": self.classes_, "y": y, "sample_weight": sample_weight}
+            options = {"classes": self.classes_, "y": self.classes_[labels], "sample_weight": sample_weight}
             weight *= compute_class_weight(self.class_weight, **options)[labels]
         with np.errstate(over="ignore"):
             if not np.isfinite(weight.sum()):
@@ -124,32 +129,42 @@ class _BatchedFit(linear_model.LogisticRegression):
 
     def _kept(self, coef: np.ndarray, intercept: np.ndarray, dtype: Any) -> tuple[np.ndarray, np.ndarray]:
         """Return the rows of two classes that scikit-learn keeps, in the precision of X."""
-        kept = np.float32 if dtype == np.float32 else np.float64
+        kept = np.float32 if str(dtype).endswith(("float32", "float16")) else np.float64
         rows = slice(1 if len(self.classes_) == 2 else 0, None)
         return coef[rows].astype(kept), intercept[rows].astype(kept)
+
+    def decision_function(self, X: Any) -> Any:
+        """Return the logits (N, K), or (N,) for two classes; bytes and halves become floats block by block."""
+        X = array_api.lying(X)
+        if not array_api.narrow(X):
+            return super().decision_function(X)
+        check_is_fitted(self)
+        array_api.check_same_namespace(X, self, attribute="coef_", method="decision_function")
+        X = validate_data(self, X, reset=False, dtype=array_api.types(X), ensure_all_finite=False)
+        return array_api.scores(X, self.coef_, self.intercept_)
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return the probability of each class, (N, K): softmax, or normalized sigmoids for one-vs-rest."""
         check_is_fitted(self)
         if self.multi_class == "ovr":
+            array_api.check_same_namespace(X, self, attribute="coef_", method="predict_proba")
             return self._predict_proba_lr(X)
         return super().predict_proba(X)
 
     def to_sklearn(self) -> Any:
         """Return a genuine scikit-learn estimator with the same coefficients; it does not import papershell."""
         check_is_fitted(self)
-        coef, intercept = self.coef_, self.intercept_
-        if len(self.classes_) == 2:
+        fitted = (self.coef_, self.intercept_, self.classes_, self.n_iter_)
+        coef, intercept, classes, n_iter = map(array_api.on_host, fitted)
+        if len(classes) == 2:
             coef, intercept = np.concatenate([-coef, coef]), np.concatenate([-intercept, intercept])
         loss = self._loss()
-        return to_sklearn(
-            coef, intercept, self.classes_, l2=self._l2(), loss=loss, n_iter=int(np.max(self.n_iter_))
-        )
+        return to_sklearn(coef, intercept, classes, l2=self._l2(), loss=loss, n_iter=int(np.max(n_iter)))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = False
-        tags.array_api_support = False
+        tags.array_api_support = True
         return tags
 
 
@@ -194,8 +209,13 @@ class LogisticRegression(_BatchedFit):
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> LogisticRegression:
-        """Fit X (N, P), bytes or floats, to the labels y (N,); return self."""
+        """Fit X (N, P), bytes or floats, to the labels y (N,); return self.
+
+        Bytes, halves and floats are fitted as they are, where they lie. With scikit-learn's ``array_api_dispatch``
+        fitted attributes and predictions are arrays of the library and device of X, ``classes_`` of y's.
+        """
         self._warn()
+        given = X
         X, labels, weight = self._checked(X, y, sample_weight)
         if self.l1_ratio:
             raise ValueError(f"l1_ratio={self.l1_ratio} is not supported; papershell fits L2 or no penalty")
@@ -209,6 +229,7 @@ class LogisticRegression(_BatchedFit):
         self.n_iter_ = solution.n_iter.astype(np.int32)
         if told:
             told.end()
+        array_api.give_back(self, given, y)
         return self
 
     def _warn(self) -> None:
@@ -227,7 +248,8 @@ class LogisticRegression(_BatchedFit):
 
     def _warm_start(self) -> PathSolution:
         """Return the present coefficients as a solution to start from."""
-        coef, intercept = self.coef_[None].astype(np.float64), self.intercept_[None].astype(np.float64)
+        fitted = (array_api.on_host(self.coef_), array_api.on_host(self.intercept_))
+        coef, intercept = (values[None].astype(np.float64) for values in fitted)
         if len(self.classes_) == 2:
             coef, intercept = (
                 np.concatenate([-coef, coef], axis=1),
@@ -235,47 +257,6 @@ class LogisticRegression(_BatchedFit):
             )
         unused = np.zeros(1)
         return PathSolution(coef, intercept, unused, unused, unused, unused, "")
-
-
-class Told:
-    """The callbacks of one fit (`sklearn.callback`): a task for the fit and, in it, one for each step.
-
-    As in scikit-learn, a task without a step follows the last one. The coefficients that a step shows are those of the
-    iteration; only the end brings the intercepts to their optimum.
-    """
-
-    def __init__(self, model: LogisticRegression, X: np.ndarray, y: np.ndarray, sample_weight: Any):
-        metadata = None if sample_weight is None else {"sample_weight": sample_weight}
-        self.model, self.dtype = model, X.dtype
-        self.data: dict[str, Any] = {"X": X, "y": y, "metadata": metadata}
-        self.fit = model._init_callback_context(max_subtasks=max(model.max_iter, 1) + 1)
-        self.fit.call_on_fit_task_begin(estimator=model, **self.data)
-        self.steps = -1
-        self.task: Any = None
-
-    def step(self, steps: int, coef: np.ndarray, intercept: np.ndarray) -> None:
-        """End the task of one step and begin the next; parts of a fit solved one after another begin anew."""
-        if steps <= self.steps:
-            return
-        kept = self.model._kept(coef[0], intercept[0], self.dtype)
-        self._go_on(steps, dict(zip(("coef_", "intercept_"), kept, strict=True)))
-
-    def end(self) -> None:
-        """End all tasks at the model's coefficients."""
-        if self.model.solver == "lbfgs":
-            point = {"coef_": self.model.coef_, "intercept_": self.model.intercept_}
-            if self.task is None:
-                self._go_on(0, point)
-            self._go_on(self.steps + 1, point)
-            self.task.call_on_fit_task_end(estimator=self.model)
-        self.fit.call_on_fit_task_end(estimator=self.model, **self.data, reconstruction_attributes={})
-
-    def _go_on(self, steps: int, point: dict[str, np.ndarray]) -> None:
-        said = {"estimator": self.model, **self.data, "reconstruction_attributes": point}
-        if self.task is not None:
-            self.task.call_on_fit_task_end(**said)
-        self.steps, self.task = steps, self.fit.subcontext(task_name="lbfgs-iter")
-        self.task.call_on_fit_task_begin(**said)
 
 
 def knowing_labels(scorer: Any, classes: np.ndarray) -> Any:
@@ -349,10 +330,12 @@ class LogisticRegressionCV(_BatchedFit, linear_model.LogisticRegressionCV):
     def fit(self, X: Any, y: Any, sample_weight: Any = None, **params: Any) -> LogisticRegressionCV:
         """Fit X (N, P), bytes or floats, to the labels y (N,); return self.
 
-        Metadata routing passes ``params`` and ``sample_weight`` on to the splitter and the scorer, as in scikit-learn.
+        X, y and the attributes are as in `LogisticRegression.fit`; the folds are scored on the host, with a copy of an
+        X that lies elsewhere. Metadata routing passes ``params`` and ``sample_weight`` on to the splitter and the
+        scorer, as in scikit-learn.
         """
         _raise_for_params(params, self, "fit")
-        routed = self._routed(sample_weight, params)
+        routed, given = self._routed(sample_weight, params), (X, y)
         X, labels, weight = self._checked(X, y, sample_weight)
         if self.l1_ratios is not None and np.any(self.l1_ratios):
             raise ValueError(f"l1_ratios={self.l1_ratios} is not supported; papershell fits L2 only")
@@ -360,15 +343,18 @@ class LogisticRegressionCV(_BatchedFit, linear_model.LogisticRegressionCV):
             np.logspace(-4, 4, self.Cs) if isinstance(self.Cs, Integral) else np.asarray(self.Cs, float)
         )
         y = self.classes_[labels]
-        splits = list(check_cv(self.cv, y, classifier=True).split(X, y, **routed["splitter"]))
+        measured = array_api.on_host(X)  # a scorer may be any function of NumPy arrays
+        splits = list(check_cv(self.cv, y, classifier=True).split(measured, y, **routed["splitter"]))
         rows = np.arange(len(y))  # a splitter may name a row twice, or give a mask
         folds = [np.bincount(rows[train], minlength=len(y)) for train, _ in splits]
         solution = self._solve(X, labels, 1.0 / self.Cs_, weight, folds=np.array(folds, np.float64))
-        options = [_check_method_params(X, routed["scorer"], test) for _, test in splits]
+        options = [_check_method_params(measured, routed["scorer"], test) for _, test in splits]
         scores = [
-            self._scores(solution, f, X[test], y[test], options[f]) for f, (_, test) in enumerate(splits)
+            self._scores(solution, f, measured[test], y[test], options[f])
+            for f, (_, test) in enumerate(splits)
         ]
         self._choose(X, labels, weight, solution, np.array(scores))
+        array_api.give_back(self, *given)
         return self
 
     def _routed(self, sample_weight: Any, params: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -22,6 +22,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from papershell.kernels.files import PARTIAL, replacing_path
 from papershell.trainers.locks import alone_in, life_sign, take_down_dead
 from papershell.trainers.recording import MODEL_FOLDER, ModelVersion, TrackingError
 
@@ -127,15 +128,28 @@ def _connect(uri: str) -> _Store:
     folder = file.parent if file and file.parent.is_dir() else None
     # The first process makes the tables, which two at once cannot do.
     with alone_in(folder) if folder else nullcontext():
+        if folder and file and not file.exists():
+            for unfinished in folder.glob(
+                f"{PARTIAL}*"
+            ):  # of a killed process; the lock excludes living ones
+                unfinished.unlink(missing_ok=True)
+            # MLflow makes its tables step by step: a record that lacks some, after a kill, is of no use to it.
+            with replacing_path(file) as new:
+                _make_tables(_Store(MlflowClient(f"sqlite:///{new.absolute()}"), file, folder))
         with _explained(file):
             if file:
                 _check_file(file)
             store = _Store(MlflowClient(uri), file, folder)
-        store.search_experiments(max_results=1)
-        store.search_registered_models(max_results=1)
+        _make_tables(store)
     if folder:
         _close_killed(store, folder)
     return store
+
+
+def _make_tables(store: _Store) -> None:
+    """Ask for one of each: MLflow makes the tables that are missing."""
+    store.search_experiments(max_results=1)
+    store.search_registered_models(max_results=1)
 
 
 def _check_file(file: Path) -> None:

@@ -110,6 +110,7 @@ def sweep(
     folds: int | None = None,
     validation: float = VALIDATION_SHARE,
     choose_on: str = "validation",
+    standardize: bool = False,
     tol: float | None = None,
     gap: float | None = None,
     backend: str = "auto",
@@ -130,6 +131,8 @@ def sweep(
         seed 42.
     choose_on : ``validation`` or ``test``. With ``test`` no row is held out; neither is one if a single rate leaves no
         choice. Without a test part rows are held out in any case.
+    standardize : penalize the weights of the standardized features, by mean and deviation of the training part; the
+        model is one of the features as they are. For floats.
     tol : bound on max |gradient| of each mean objective; scikit-learn's own is 1e-4.
     gap : bound on (loss - optimum) / loss of each rate, proven. If neither is given, ``gap=1e-4``.
     backend : a name of `kernels.available_backends`, or ``auto``.
@@ -145,7 +148,8 @@ def sweep(
     rates = check_rates(l2)
     y, y_test = (np.searchsorted(data.classes, labels) for labels in (data.y_train, data.y_test))
     masks = _masks(y, len(y_test), len(rates), folds, validation, choose_on)
-    found = _fit(data.X_train, y, rates, loss=loss, masks=masks, tol=tol, gap=gap, backend=backend)
+    how = {"loss": loss, "standardize": standardize, "tol": tol, "gap": gap, "backend": backend}
+    found = _fit(data.X_train, y, rates, masks, how)
     whole, apart = (found, None) if masks is None else (_part(found, 0), _part(found, slice(1, None)))
     own = None
     if apart is not None and masks is not None:
@@ -192,15 +196,7 @@ def _judge(
 
 
 def _fit(
-    X: np.ndarray,
-    y: np.ndarray,
-    rates: np.ndarray,
-    *,
-    loss: str,
-    masks: np.ndarray | None,
-    tol: float | None,
-    gap: float | None,
-    backend: str,
+    X: np.ndarray, y: np.ndarray, rates: np.ndarray, masks: np.ndarray | None, how: dict[str, Any]
 ) -> PathSolution:
     """Fit all rates on all rows, and on each fold's, in one call, with progress on stderr."""
     folds = None if masks is None else np.vstack([np.ones_like(masks[:1]), masks])
@@ -211,13 +207,10 @@ def _fit(
             X,
             y,
             rates,
-            loss=loss,
-            penalize_intercept=loss == "ovr",
+            penalize_intercept=how["loss"] == "ovr",
             folds=folds,
             scale=unit(X),
-            tol=tol,
-            gap=gap,
-            backend=backend,
+            **how,
             callback=lambda passes, active, grad_norm: update(
                 problems - active, f"pass {passes}, largest gradient {grad_norm:.1e}"
             ),

@@ -54,11 +54,15 @@ class Case:
     first_call_s: float | None = None
     host_s: float | None = None
     cold_s: float | None = None
+    peak_bytes: int | None = None
+    page_faults: int | None = None
+    params: tuple[tuple[str, Any], ...] = ()  # besides the case, which every test has
 
     @property
     def name(self) -> str:
-        """The test's name, parametrized by the case."""
-        return f"test_{self.group.replace(',', '').replace(' ', '_')}[{self.case}]"
+        """The test's name, parametrized by the case and by more."""
+        more = "".join(f"-{value}" for _, value in self.params)
+        return f"test_{self.group.replace(',', '').replace(' ', '_')}[{self.case}{more}]"
 
 
 _NORMALIZE = {"group": "normalize, float32", "bytes": 5 * PIXELS, "ceiling": "copy, DRAM"}
@@ -94,10 +98,18 @@ CUDA_CASES = (
          error=0.0, first_call_s=0.44, host_s=9.3e-6, cold_s=7.2e-5),
 )  # fmt: skip
 
+SIZES = (1_000, 10_000, 60_000)
+SIZE_CASES = tuple(
+    Case("scale", case, backend, seconds * rows, dtype, is_reference=case == "X / 255",
+         params=(("rows", rows), ("dtype", dtype)), peak_bytes=rows * 784 * 4, page_faults=rows // 5)
+    for case, backend, seconds in (("X / 255", "", 1e-6), ("numba", "numba", 3e-7), ("torch", "torch", 2e-7))
+    for dtype in ("float32", "float64")
+    for rows in SIZES
+)  # fmt: skip
 EXTRA_CASE = Case("import", "papershell --help", "numpy", 0.31)
 OPTIONAL_NUMBERS = (
     *("ratio", "ratio_low", "ratio_high", "first_call_s", "bytes", "flops", "GB_per_s", "GFLOP_per_s"),
-    *("percent_of_ceiling", "error", "host_s", "cold_s"),
+    *("percent_of_ceiling", "error", "host_s", "cold_s", "peak_bytes", "page_faults"),
 )
 HOSTILE = '</script><img src=x onerror="window.harmed = 1">\'"`{{data}}$&\u2028🦜 {"a": [1]} &lt;b&gt;<!--'
 
@@ -181,7 +193,7 @@ def _benchmark(case: Case, reference: Case | None, sample: Any) -> dict[str, Any
         "group": case.group,
         "name": case.name,
         "fullname": f"test_kernels.py::{case.name}",
-        "params": {"backend": case.backend, "dtype": case.dtype},
+        "params": {"case": case.case, **dict(case.params)},
         "stats": _stats(data),
         "extra_info": {
             "reference": reference.case if reference else None,
@@ -201,6 +213,8 @@ def _benchmark(case: Case, reference: Case | None, sample: Any) -> dict[str, Any
             "case": case.case,
             "host_s": case.host_s,
             "cold_s": case.cold_s,
+            "peak_bytes": case.peak_bytes,
+            "page_faults": case.page_faults,
         },
     }
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import itertools
 import math
 import re
+import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +21,8 @@ from tests.benchmarks.runs import (
     GPU,
     HOSTILE,
     OPTIONAL_NUMBERS,
+    SIZE_CASES,
+    SIZES,
     Case,
     commit_id,
     make_history,
@@ -32,12 +38,14 @@ def grouped(cases: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(cases, key=lambda case: groups.index(case["group"]))
 
 
-SCALES = {"ns": 1e-9, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "": 1.0, TIMES: 1.0, "%": 1.0}
+SCALES = {
+    "ns": 1e-9, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "": 1.0, TIMES: 1.0, "%": 1.0, "kB": 1e3, "MB": 1e6, "GB": 1e9,
+}  # fmt: skip
 
 
 def values(text: str) -> list[float]:
     """Return the numbers of a cell in base units."""
-    found = re.findall(r"(-?[\d,]*\.?\d+(?:e[+-]?\d+)?)\s?(ns|µs|ms|s\b|" + TIMES + "|%|)", text)
+    found = re.findall(r"(-?[\d,]*\.?\d+(?:e[+-]?\d+)?)\s?(ns|µs|ms|s\b|kB|MB|GB|" + TIMES + "|%|)", text)
     return [float(number.replace(",", "")) * SCALES[unit] for number, unit in found]
 
 
@@ -51,11 +59,12 @@ def expected_numbers(case: dict[str, Any]) -> dict[str, list[float | None]]:
         "% of ceiling": [extra["percent_of_ceiling"]],
         "Error vs float64": [extra["error"]],
         "First call": [extra["first_call_s"]],
+        "Memory": [extra["peak_bytes"], extra["page_faults"]],
     }
 
 
 def test_every_number_of_the_table_is_the_one_in_the_json(page: Page) -> None:
-    runs = make_history()
+    runs = [*make_history(), make_run(9, cases=[*CASES, *CUDA_CASES, *SIZE_CASES], gpu=GPU)]
     rows = page.open(runs).rows()
     assert len(rows) == len(runs[-1]["benchmarks"])
     for row, case in zip(rows, grouped(runs[-1]["benchmarks"]), strict=True):
@@ -123,6 +132,7 @@ SORTED_BY: dict[str, Callable[[dict[str, Any]], Any]] = {
     "% of ceiling": lambda case: case["extra_info"]["percent_of_ceiling"],
     "Error vs float64": lambda case: case["extra_info"]["error"],
     "First call": lambda case: case["extra_info"]["first_call_s"],
+    "Memory": lambda case: case["extra_info"]["peak_bytes"],
 }
 
 
@@ -138,7 +148,7 @@ def sorted_places(
 def test_a_click_on_any_heading_sorts_up_and_then_down(page: Page) -> None:
     runs = make_history()
     cases = runs[-1]["benchmarks"]
-    buttons = {button.text: button for button in page.open(runs).find("th button")}
+    buttons = {button.text: button for button in page.open(runs).find("th button") if button.text}
     assert buttons.keys() == {*SORTED_BY, "Case"}
     for heading, key in SORTED_BY.items():
         for reverse in (False, True):
@@ -368,6 +378,153 @@ def test_extreme_numbers_are_drawn(page: Page) -> None:
     rows = page.open([run, run]).rows()
     shown = [values(row["Error vs float64"]) for row in rows[: len(numbers)]]
     assert shown == [pytest.approx([number], rel=0.0051) for number in numbers]
+
+
+def test_two_runs_are_compared_on_the_page(page: Page) -> None:
+    before, after = make_run(1), make_run(2, slowdown={"numba, out=": 1.3})
+    page.open([before, make_run(3, machine="another-one"), after])
+    assert not page.find("th.change")[0].is_displayed()
+    options = [option.text for option in page.find("#against option")]
+    assert options == ["…", f"{commit_id(1)[:7]}, 2026-11-02 02:17:31 UTC"]
+    page.find("#against option")[1].click()
+    assert page.find("th.change")[0].is_displayed()
+    for row, case, old in zip(page.rows(), after["benchmarks"], before["benchmarks"], strict=True):
+        then, now = old["extra_info"], case["extra_info"]
+        if now["is_reference"]:
+            assert row["Change"] == ABSENT  # its ratio to itself is noise
+            continue
+        ends = [
+            (then["ratio"], now["ratio"]),
+            (then["ratio_low"], now["ratio_high"]),
+            (then["ratio_high"], now["ratio_low"]),
+        ]
+        found = values(row["Change"].replace("+", "").replace("\N{MINUS SIGN}", "-"))
+        assert found == pytest.approx([100 * (a / b - 1) for a, b in ends], abs=0.051)
+    page.find("#against option")[0].click()
+    assert not page.find("th.change")[0].is_displayed()
+
+
+def test_one_run_draws_no_history_and_has_none_to_compare_with(page: Page) -> None:
+    page.open([make_run()])
+    assert page.find("figure") == [] and not page.find("#history")[0].is_displayed()
+    assert not page.find("#compare")[0].is_displayed()
+    assert page.find("tbody a") == []  # no row leads to a history
+
+
+def test_sizes_are_drawn_against_times_one_line_a_case(page: Page) -> None:
+    page.open([make_run(cases=[*CASES, *SIZE_CASES])])
+    figures = page.find("#sizes figure")
+    assert [figure.find_element("css selector", "figcaption").text for figure in figures] == [
+        "scale dtype float32", "scale dtype float64",
+    ]  # fmt: skip
+    for figure in figures:
+        paths = [path.get_attribute("d") for path in figure.find_elements("css selector", ".series")]
+        assert len(paths) == 3
+        for path in paths:
+            x, y = ([float(n) for n in re.findall(r"[\d.]+", path)[start::2]] for start in (0, 1))
+            assert len(x) == len(SIZES) and x == sorted(x)
+            slope = (y[0] - y[-1]) / (x[-1] - x[0])
+            assert (y[0] - y[1]) / (x[1] - x[0]) == pytest.approx(slope, rel=0.1)  # times grow as sizes do
+        titles = [
+            t.get_attribute("textContent")
+            for t in figure.find_elements("css selector", "circle ~ title, title")
+        ]
+        assert any(title.startswith("numba\nrows 1000: ") for title in titles)
+    page.open([make_run()])
+    assert not page.find("#sizes")[0].is_displayed()
+
+
+def test_a_spread_shows_quartiles_and_extremes_on_one_scale(page: Page) -> None:
+    run = make_run()
+    low, high = 0.8, 1.5
+    drawn = page.open([run]).js("""
+        return [...document.querySelectorAll(".spread")].map(spread => [...spread.children].map(
+            bar => [parseFloat(bar.style.left), parseFloat(bar.style.left) + parseFloat(bar.style.width)]));
+    """)
+    for (line, box), case in zip(drawn, run["benchmarks"], strict=True):
+        stats = case["stats"]
+        names = ("min", "max", "q1", "q3")
+        expected = [100 * (stats[name] / stats["median"] - low) / (high - low) for name in names]
+        assert [*line, *box] == pytest.approx(expected, abs=0.01)
+
+
+def test_commits_lead_to_their_page_if_the_run_knows_it(page: Page) -> None:
+    run = make_run()
+    assert page.open([run]).find("#commit a") == []
+    run["commit_info"]["url"] = "javascript:alert(1)"
+    assert page.open([run]).find("#commit a") == []
+    run["commit_info"]["url"] = "https://example.org/a/b"
+    (link,) = page.open([run]).find("#commit a")
+    assert link.get_attribute("href") == f"https://example.org/a/b/commit/{commit_id(0)}"
+
+
+def test_a_slowdown_says_how_to_find_its_commit(page: Page) -> None:
+    page.open([make_run(0), make_run(1, slowdown={"numba, out=": 1.3})])
+    (hint,) = page.find(".hint")
+    assert hint.find_element("css selector", "code").text == (
+        f"papershell bench bisect {commit_id(0)[:7]} {commit_id(1)[:7]} "
+        '--select "test_normalize_float32 and numba and out"'
+    )
+
+
+def test_points_of_the_roofline_are_named_without_overlap(page: Page) -> None:
+    run = make_run()
+    page.open([run])
+    names = page.find("#roofline .point-name")
+    assert {name.get_attribute("textContent") for name in names} == {
+        c["extra_info"]["case"]
+        for c in run["benchmarks"]
+        if c["extra_info"]["bytes"] and c["extra_info"]["flops"]
+    }
+    boxes = page.js("""
+        return [...document.querySelectorAll("#roofline a:not(.crowded) .point-name, .roof-name:not([transform])")]
+            .map(text => text.getBBox()).map(box => [box.x, box.y, box.x + box.width, box.y + box.height]);
+    """)
+    for a, b in itertools.combinations(boxes, 2):
+        assert a[0] >= b[2] - 1 or b[0] >= a[2] - 1 or a[1] >= b[3] - 3 or b[1] >= a[3] - 3
+
+
+def downloaded(page: Page, folder: Path, button: str, name: str) -> str:
+    """Click a button that offers a file, and return what came."""
+    behaviour = {"behavior": "allow", "downloadPath": str(folder)}
+    page.driver.execute_cdp_cmd("Browser.setDownloadBehavior", behaviour)
+    page.find(f"#{button}")[0].click()
+    deadline = time.monotonic() + 60
+    while not (folder / name).exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return (folder / name).read_bytes().decode()
+
+
+def test_the_visible_rows_are_exported(page: Page, tmp_path: Path) -> None:
+    run = make_run(cases=[*CASES, Case('=1+1, "x"|', "+a\nb", "numpy", 0.1)])
+    page.open([run]).find("#filter")[0].send_keys("numpy")
+    shown = [case for case in run["benchmarks"] if case["extra_info"]["backend"] == "numpy"]
+    rows = list(csv.DictReader(io.StringIO(downloaded(page, tmp_path, "csv", "benchmarks.csv"), newline="")))
+    assert len(rows) == len(shown) == len(page.rows())
+    for row, case in zip(rows, shown, strict=True):
+        extra = case["extra_info"]
+        for text, name in ((row["group"], case["group"]), (row["case"], extra["case"])):
+            assert text.removeprefix("'") == name and text[0] not in "=+-@"  # no formula in a spreadsheet
+        assert float(row["seconds"]) == case["stats"]["median"] and float(row["q3_s"]) == case["stats"]["q3"]
+        assert row["ratio"] == "" or float(row["ratio"]) == extra["ratio"]
+    head, rule, *lines = downloaded(page, tmp_path, "markdown", "benchmarks.md").splitlines()
+    cells = [re.split(r"(?<!\\)\|", line)[1:-1] for line in (head, rule, *lines)]
+    assert {len(row) for row in cells} == {len(cells[0])} and len(lines) == len(shown)
+    assert [row[1].strip().removesuffix(" ref") for row in cells[2:]] == [
+        " ".join(case["extra_info"]["case"].split()) for case in shown
+    ]
+
+
+def test_of_many_charts_those_near_the_window_are_drawn(page: Page) -> None:
+    cases = [Case(f"group {n // 5}", f"case {n}", "numpy", 0.1, is_reference=n % 5 == 0) for n in range(110)]
+    nights = [make_run(i, cases=cases, rounds=3) for i in range(2)]
+    page.open([nights[i % 2] for i in range(200)])
+    assert len(page.find("#history-109")) == 1 and page.find("#history-109 circle") == []
+    page.find("#case-109 td.number")[0].click()
+    deadline = time.monotonic() + 60
+    while not page.find("#history-109 circle") and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert len(page.find("#history-109 circle")) == 200
 
 
 def test_the_page_may_not_reach_the_network(page: Page) -> None:

@@ -190,6 +190,20 @@ def test_badly_scaled_features_need_no_company_to_be_solved(backend, loss):
         assert together.n_iter[r] == alone.n_iter[0]
 
 
+@pytest.mark.parametrize("backend", [*ON_HOST, "auto"])
+def test_huge_features_are_solved_or_refused(backend):
+    """Squares of 1e50 are beyond float32, those of 1e200 beyond float64: the coefficients were NaN."""
+    usual, huge = fit_path(X, Y, 1.0, backend=backend), fit_path(X * 1e50, Y, 1e100, backend=backend)
+    assert huge.status[0] is Status.PROVEN
+    np.testing.assert_allclose(huge.loss, usual.loss, rtol=2e-4)  # both are proven to 1e-4
+    for features, options in (
+        (X * 1e200, {}),
+        (X * 1e50, {"fit_intercept": True, "penalize_intercept": True}),
+    ):
+        with pytest.raises(ValueError, match=r"X holds numbers up to .*; divide the features"):
+            fit_path(features, Y, 1.0, backend=backend, **options)
+
+
 @pytest.mark.parametrize("backend", ON_HOST)
 def test_softmax_coefficients_sum_to_zero_over_the_classes(backend):
     """A common shift of all classes changes nothing but the penalty."""

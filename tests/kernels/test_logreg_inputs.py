@@ -145,6 +145,24 @@ def test_coordinates_of_tensors_of_a_device(device, shape):
     assert (path.loss * (1 - path.gap) <= truth.loss * (1 + 1e-8)).all() and (path.gap <= 1e-4).all()
 
 
+@pytest.mark.parametrize("kind", ["uint8", "float16"])
+def test_rows_that_stay_on_the_host_pass_through_the_device_in_blocks(device, kind, monkeypatch):
+    from papershell.kernels.logreg import on_torch_cuda, streaming
+
+    asked = []
+    send = streaming.HostRows._send
+    monkeypatch.setattr(on_torch_cuda, "is_large", lambda size_bytes, device: size_bytes > 1)
+    monkeypatch.setattr(on_torch_cuda.CudaEngine, "converted_bytes", 1)  # the fewest rows a block
+    monkeypatch.setattr(
+        streaming.HostRows, "_send", lambda self, rows: asked.append(rows) or send(self, rows)
+    )
+    data, labels = np.concatenate([typed(kind)] * 4), np.tile(Y, 4)
+    path = fit_path(data, labels, RATES, tol=1e-4, backend="torch")
+    check(path, data.astype(np.float64), labels, RATES, tol=1e-4)
+    blocks = {(rows.start, rows.stop) for rows in asked}
+    assert len(blocks) > 2 and max(stop - start for start, stop in blocks) <= 256
+
+
 @pytest.mark.parametrize("backend", ON_CPU)
 def test_an_array_of_another_device_is_one_sentence(device, backend):
     with pytest.raises(ValueError, match=f"X lies on cuda:0, but back end '{backend}' computes on the CPU"):
@@ -244,3 +262,47 @@ def test_a_fit_takes_no_more_memory_than_a_tenth_of_its_input_and_the_stated_wor
     taken, given, work = json.loads(done.stdout.splitlines()[-1])
     assert work < given, "a copy of X must not hide in the work space"
     assert taken <= 0.1 * given + work
+
+
+LARGER_THAN_MEMORY = """
+import resource, sys
+import numpy as np
+from papershell.kernels import fit_path
+
+def data_bytes():
+    with open("/proc/self/status") as lines:
+        return next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmData"))
+
+X = np.load("X.npy", mmap_mode="r")
+y = np.arange(len(X)) % 2
+fit_path(X[:50_000], y[:50_000], 1.0, backend="numba")
+resource.setrlimit(resource.RLIMIT_DATA, (data_bytes() + X.nbytes // 4, -1))
+try:
+    np.empty(X.nbytes // 3, np.uint8)
+except MemoryError:
+    print("a third of X does not fit")
+path = fit_path(X, y, 1.0, backend="numba", max_iter=3, tol=1e-6)
+print(path.n_iter[0] > 0, path.score(X, y)[0] > 0.5)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_DATA counts an array's memory on Linux only")
+def test_a_file_of_halves_four_times_the_memory_is_fitted_and_judged(tmp_path):
+    rows, features = 600_000, 500
+    head = np.lib.format.header_data_from_array_1_0(np.empty((0, features), np.float16)) | {
+        "shape": (rows, features)
+    }
+    with open(tmp_path / "X.npy", "wb") as file:  # the rows behind the first are a hole in the file: zeros
+        np.lib.format.write_array_header_1_0(file, head)
+        start = file.tell()
+        some = np.random.default_rng(0).normal(size=(5_000, features))
+        some[:, 0] += np.arange(5_000) % 2 * 3
+        file.write(some.astype(np.float16).tobytes())
+        file.truncate(start + rows * features * 2)
+    paths = os.pathsep.join([str(Path(__file__).parents[2]), *sys.path])
+    done = subprocess.run(
+        [sys.executable, "-c", LARGER_THAN_MEMORY],
+        cwd=tmp_path, env=os.environ | {"PYTHONPATH": paths}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert (done.stdout.split("\n")[:2], done.stderr) == (["a third of X does not fit", "True True"], "")

@@ -12,7 +12,7 @@ from textwrap import dedent
 import pytest
 
 if importlib.util.find_spec("azureml") is None:  # papershell without its extra azure
-    collect_ignore_glob = ["test_azure_*", "test_export_*", "test_loopback_*"]
+    collect_ignore_glob = ["test_azure_*", "test_export_*", "test_loopback_*", "test_control_*"]
 
 # Read by the client when it is imported: retry soon, for the service is near.
 os.environ.update(

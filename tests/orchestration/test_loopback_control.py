@@ -218,3 +218,22 @@ def test_stand_ins_and_the_machines_own_sitecustomize(root, tmp_path, mnist_fold
     for name in json.loads(files.replace("'", '"')):
         (original,) = mnist_folder.rglob(name)
         assert (tmp_path / "mnist" / name).read_bytes() == original.read_bytes()
+
+
+def test_addresses_of_other_workspaces_and_paths_that_climb_stay_as_they_are(tmp_path):
+    from papershell.orchestration.loopback.process_hooks import local_dataflow
+
+    mine = "azureml://subscriptions/s/resourcegroups/g/workspaces/w/datastores/d"
+    folders = {mine: str(tmp_path)}
+    for address in (
+        f"{mine.replace('/w/', '/x/')}/paths/a",
+        f"{mine}/paths/a/../../b",
+        "https://host/a",
+        mine,
+    ):
+        text = json.dumps({"paths": [{"pattern": address}]})  # YAML too
+        assert local_dataflow(text, folders) == text
+    both = json.dumps({"paths": [{"pattern": f"{mine}/paths/a"}, {"pattern": "https://host/a"}]})
+    assert local_dataflow(both, folders) == both
+    moved = local_dataflow(json.dumps({"paths": [{"file": f"{mine.upper()}/paths/a%20b"}]}), folders)
+    assert f"file://{tmp_path}/a b" in moved and "azureml" not in moved

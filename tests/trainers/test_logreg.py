@@ -199,6 +199,26 @@ def test_floats_and_strings_are_fitted_as_they_are(digits):
     assert (ours.model.predict(halves.X_test) == halves.y_test).mean() == ours.test.accuracy[0]
 
 
+def test_a_standardized_sweep_keeps_a_model_of_the_features_as_they_are(digits):
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    halves = replace(
+        digits, X_train=digits.X_train.astype(np.float16), X_test=digits.X_test.astype(np.float16)
+    )
+    ours = sweep(halves, [10.0], standardize=True, gap=1e-7)
+    peer = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, tol=1e-6, max_iter=3000))
+    peer.fit(digits.X_train.astype(float), digits.y_train)
+    expected = peer.predict_proba(digits.X_test.astype(float))
+    np.testing.assert_allclose(
+        ours.model.probabilities(ours.model.scores(halves.X_test)), expected, atol=1e-3
+    )
+    assert ours.test.accuracy[0] == ours.report(halves).accuracy
+    with pytest.raises(ValueError, match="bytes cannot be standardized"):
+        sweep(digits, [10.0], standardize=True)
+
+
 def test_cross_validation_chooses_by_images_that_a_fold_did_not_train_on(digits):
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedKFold, cross_val_score

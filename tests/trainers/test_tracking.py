@@ -105,6 +105,36 @@ def test_the_next_command_closes_the_run_of_a_killed_one_and_no_other(project):
     assert list((project / ".papershell" / "running").iterdir()) == []
 
 
+KILLED_AMONG_ITS_TABLES = """
+import os, signal, threading
+from pathlib import Path
+from papershell.trainers.run_history import list_runs
+
+def sizes():
+    return [path.stat().st_size for path in Path(".papershell").glob("*") if "journal" not in path.name]
+
+def watch():
+    while not sizes() or max(sizes()) < 100_000:  # the whole record has more than 500,000 bytes
+        pass
+    os.kill(os.getpid(), signal.SIGKILL)
+
+threading.Thread(target=watch, daemon=True).start()
+list_runs()
+"""
+
+
+@needs_mlflow
+def test_a_first_command_that_is_killed_leaves_no_half_a_record(tmp_path, monkeypatch):
+    """MLflow makes its tables step by step, and cannot go on with some of them."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with a_process(KILLED_AMONG_ITS_TABLES) as killed:
+        killed.communicate()
+    assert killed.returncode == -signal.SIGKILL
+    assert list_runs() == []
+    assert [path.name for path in (tmp_path / ".papershell").iterdir()] == ["mlflow.db"]
+
+
 @needs_mlflow
 def test_first_commands_at_once_make_one_record(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

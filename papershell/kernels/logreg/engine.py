@@ -79,7 +79,7 @@ class Engine:
     def __init__(self, samples: Samples, xp: ModuleType, device: Any = None):
         self.xp, self.samples = xp, samples
         self.on_device = {} if device is None else {"device": device}
-        self.X = self.array(samples.X)
+        self.X = self.features(samples.X)
         self.center, self.factor = (
             None if a is None else self.array(a) for a in (samples.center, samples.factor)
         )
@@ -172,6 +172,10 @@ class Engine:
     def array(self, values: Any) -> Array:
         """Return host ``values`` as an array of this engine's device."""
         return self.xp.asarray(values, **self.on_device)
+
+    def features(self, X: Any) -> Any:
+        """Return X, whose blocks of rows are arrays of this engine's device."""
+        return self.array(X)
 
     def to_host(self, values: Array) -> np.ndarray:
         """Return ``values`` as a NumPy array."""

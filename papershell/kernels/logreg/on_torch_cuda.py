@@ -16,11 +16,14 @@ import numpy as np
 import torch
 
 from papershell.kernels import arrays
-from papershell.kernels.backends import array_namespace, has_bfloat16_products
+from papershell.kernels.backends import array_namespace, free_device_bytes, has_bfloat16_products
 from papershell.kernels.logreg.engine import FLOAT64, Precision
 from papershell.kernels.logreg.on_cuda import SOURCE, CudaEngine, Kernel
 from papershell.kernels.logreg.problem import Samples
+from papershell.kernels.logreg.streaming import HostRows
 from papershell.kernels.placement import shared_tensor
+
+LARGEST_SHARE = 0.5  # of a device's free memory that X may take: logits and converted blocks need the rest
 
 
 def split_bfloat16(W: torch.Tensor, slices: int) -> torch.Tensor:
@@ -58,11 +61,23 @@ def compiled(name: str, device: int) -> Kernel | None:
     return launch
 
 
+def is_large(size_bytes: int, device: str) -> bool:
+    """Return whether an X would take more than `LARGEST_SHARE` of the free memory of a CUDA device."""
+    return device.startswith("cuda") and size_bytes > LARGEST_SHARE * free_device_bytes(device)
+
+
 class FloatsEngine(CudaEngine):
-    """Float32 products, and float64 ones at the end."""
+    """Float32 products, and float64 ones at the end; see `features` for an X larger than the device."""
 
     def __init__(self, samples: Samples, device: str = "cuda"):
         super().__init__(samples, array_namespace("torch"), device)
+
+    def features(self, X):
+        """See `Engine.features`; block by block if the device has too little room."""
+        device = self.on_device["device"]
+        return (
+            HostRows(X, device) if isinstance(X, np.ndarray) and is_large(X.nbytes, device) else self.array(X)
+        )
 
     def array(self, values):
         """See `Engine.array`; host arrays may be read-only."""
@@ -94,6 +109,8 @@ class BytesEngine(FloatsEngine):
 
 def Engine(samples: Samples, device: str = "cuda") -> CudaEngine:
     """Return the engine for these samples; other devices than CUDA, which have all it takes, are for tests."""
+    if not isinstance(samples.X, np.ndarray):
+        device = str(samples.X.device)
     exact = arrays.kind(samples.X) in ("uint8", "int8", "bfloat16") and samples.center is None
     sliced = exact and (device != "cuda" or has_bfloat16_products())
     return BytesEngine(samples, device) if sliced else FloatsEngine(samples, device)

@@ -53,6 +53,7 @@ def fit_path(
     sample_weight: np.ndarray | None = None,
     folds: np.ndarray | None = None,
     scale: float | None = None,
+    standardize: bool = False,
     tol: float | None = None,
     gap: float | None = None,
     max_iter: int = 1000,
@@ -82,6 +83,8 @@ def fit_path(
     sample_weight : (N,) finite and >= 0; ones by default.
     folds : (F, N) masks or weights: row f says which samples fold f trains on.
     scale : factor of X, for example 1/255; the solution refers to ``X * scale``. Default 1.
+    standardize : put the penalty on the weights of (x - mean) / deviation, over all rows. The solution refers to the
+        features as they came, and no standardized copy is made. For floats.
     tol : bound on max |gradient| of the mean objective, as in scikit-learn.
     gap : bound on (loss - optimum) / loss, to be proven in float64. If both are given, both must hold; if
         neither is, ``gap=1e-4``. A rate whose gap cannot be proven (l2 = 0, or a fold without a class) is held
@@ -121,7 +124,10 @@ def fit_path(
         name = choose_backend(N, P, raw.n_classes, len(weight) * rates.size, X.dtype)
     make = backends.implementation("logreg", name).Engine
     shape = (rates.size,) if folds is None else (len(weight), rates.size)
-    layout = Layout(raw, magnitude, rates, unit, validate.loss(loss), penalize_intercept, warm_start, shape)
+    validate.standardize(X, standardize)
+    layout = Layout(
+        raw, magnitude, rates, unit, validate.loss(loss), penalize_intercept, standardize, warm_start, shape
+    )
     problems = layout.problems(tol, gap)
 
     largest_row = float(np.sqrt(layout.samples.X.shape[1])) * layout.largest_feature
@@ -168,21 +174,23 @@ class Layout:
     unit : (F,) what the folds' weights were divided by.
     loss : ``"multinomial"`` or ``"ovr"``.
     penalize_intercept : whether the penalty takes in the intercept.
+    standardize : whether the penalty is on the weights of standardized features.
     warm_start : an earlier solution, or None.
     shape : of the solution's leading axes.
     """
 
     def __init__(
         self, raw: Samples, magnitude: float, rates: np.ndarray, unit: np.ndarray, loss: str, penalize_intercept: bool,
-        warm_start: PathSolution | None, shape: tuple[int, ...],
+        standardize: bool, warm_start: PathSolution | None, shape: tuple[int, ...],
     ):  # fmt: skip
         self.shape = shape
         self.raw, self.rates, self.unit, self.loss = raw, rates, unit, loss
         self.penalize_intercept = penalize_intercept and raw.fit_intercept
         self.warm = None if warm_start is None else given_point(warm_start, unit.size * rates.size, raw)
-        self.variables: Identity = coordinates(raw, rates, self.penalize_intercept)
+        self.variables: Identity = coordinates(raw, rates, self.penalize_intercept, standardize)
         self.samples = self.variables.apply(raw)
-        self.largest_feature = magnitude * abs(raw.scale) if self.samples is raw else self.samples.largest()
+        largest = magnitude * abs(raw.scale) if self.samples is raw else self.samples.largest()
+        self.largest_feature = validate.no_larger(largest, validate.LARGEST_SOLVED)
         K = raw.n_classes
         self.classes: list[int | None] = (
             [1] if K == 2 else [None] if loss == "multinomial" else list(range(K))

@@ -13,6 +13,7 @@ from papershell.kernels import arrays
 STATISTICS_ROWS = 2_000  # that decide whether features are badly scaled
 ABSENT = 1e-12  # share at which a class that a fold lacks begins; its optimum is zero
 LARGEST_OFFSET, LARGEST_RATIO = 1e3, 1e4  # of a mean to its deviation, and of two deviations
+LARGEST_DEVIATION = 1e9  # far below numbers whose products float32 does not hold
 LARGEST_GRAM_PRODUCTS = 4e11  # N N P up to which the rows take the place of more features
 
 
@@ -58,6 +59,13 @@ class Samples:
         """Return the features (n, P) of ``rows``, not yet scaled, on the host; halves as float32."""
         X = arrays.host_rows(self.X, rows)
         return X if self.center is None else (X - self.center) * self.factor
+
+    def columns(self, columns: slice) -> np.ndarray:
+        """Return the features (N, p) of ``columns``, as `rows` does."""
+        X = arrays.floats(arrays.on_host(self.X[:, columns]))
+        if self.center is None or self.factor is None:
+            return X
+        return (X - self.center[columns]) * self.factor[columns]
 
     def on_host(self, rows: np.ndarray) -> Samples:
         """Return these ``rows`` as samples whose X lies on the host and holds the features."""
@@ -197,6 +205,13 @@ class Standardized(Identity):
         )
 
 
+class PenalizedStandardized(Standardized):
+    """The same coordinates with the penalty taken in them: as if the features had come standardized."""
+
+    def ridge(self, l2):
+        return np.full(self.P, l2)
+
+
 class RowSpace(Identity):
     """More features than rows: the optimum lies in the span of the (centred) rows, of which N directions are a basis.
 
@@ -207,11 +222,11 @@ class RowSpace(Identity):
     principal = True
 
     def __init__(self, samples: Samples):
-        self.X, self.scale, self.fit_intercept = samples.X, samples.scale, samples.fit_intercept
-        N, P = self.X.shape
+        self.samples, self.fit_intercept = samples, samples.fit_intercept
+        N, P = samples.X.shape
         self.mean, gram = np.zeros(P), np.zeros((N, N))
         for first in range(0, P, 2048):
-            part = arrays.floats(arrays.on_host(self.X[:, first : first + 2048])) * np.float64(self.scale)
+            part = samples.columns(slice(first, first + 2048)) * np.float64(samples.scale)
             if self.fit_intercept:
                 self.mean[first : first + 2048] = part.mean(axis=0)
                 part -= self.mean[first : first + 2048]
@@ -224,18 +239,18 @@ class RowSpace(Identity):
 
     def scaled(self, rows: slice) -> np.ndarray:
         """Return features (n, P) of ``rows`` as float64."""
-        return arrays.host_rows(self.X, rows) * np.float64(self.scale)
+        return self.samples.rows(rows) * np.float64(self.samples.scale)
 
     def combine(self, c: np.ndarray) -> np.ndarray:
         """Return (B c)' of coordinates ``c`` (K, V), a combination of the centred rows: (K, P)."""
         of_rows = c @ self.rows.T
         total = np.zeros((len(c), len(self.mean)))
-        for first in range(0, len(self.X), 512):
+        for first in range(0, len(self.samples.X), 512):
             total += of_rows[:, first : first + 512] @ self.scaled(slice(first, first + 512))
         return total - of_rows.sum(axis=1)[:, None] * self.mean
 
     def apply(self, samples):
-        return replace(samples, X=np.ascontiguousarray(self.coordinates), scale=1.0)
+        return replace(samples, X=np.ascontiguousarray(self.coordinates), scale=1.0, center=None, factor=None)
 
     def theta(self, theta):
         W = self.combine(theta[:, : self.P])
@@ -252,11 +267,50 @@ class RowSpace(Identity):
         scores = np.concatenate(
             [
                 (self.scaled(slice(first, first + 512)) - self.mean) @ W.T
-                for first in range(0, len(self.X), 512)
+                for first in range(0, len(self.samples.X), 512)
             ]
         )
         c = scores.T @ self.rows
         return np.column_stack([c, edge + (W @ self.mean)[:, None]]) if self.fit_intercept else c
+
+
+class Nested(Identity):
+    """Coordinates ``inner`` of the coordinates ``outer``."""
+
+    def __init__(self, outer: Identity, inner: Identity):
+        super().__init__(inner.P)
+        self.outer, self.inner, self.principal = outer, inner, inner.principal
+
+    def apply(self, samples):
+        return self.inner.apply(self.outer.apply(samples))
+
+    def ridge(self, l2):
+        return self.inner.ridge(l2)
+
+    def theta(self, theta):
+        return self.outer.theta(self.inner.theta(theta))
+
+    def gradient(self, gradient):
+        return self.outer.gradient(self.inner.gradient(gradient))
+
+    def inverse(self, theta):
+        return self.inner.inverse(self.outer.inverse(theta))
+
+
+def moments(samples: Samples) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and deviation (P,) of the scaled features over all rows, block by block in float64.
+
+    The deviation of a constant feature is 1; without an intercept, which alone could make up for it, the mean is 0.
+    """
+    N, P = samples.X.shape
+    mean, square = np.zeros(P), np.zeros(P)
+    for block in arrays.row_blocks(samples.X):
+        mean += samples.rows(block).sum(axis=0, dtype=np.float64) * samples.scale / N
+    for block in arrays.row_blocks(samples.X):
+        square += ((samples.rows(block) * np.float64(samples.scale) - mean) ** 2).sum(axis=0) / N
+    deviation = np.sqrt(square)
+    constant = deviation <= 10 * np.finfo(np.float64).eps * np.abs(mean)
+    return mean * samples.fit_intercept, np.where(constant, 1.0, deviation)
 
 
 def by_rows(N: int, P: int) -> bool:
@@ -264,9 +318,15 @@ def by_rows(N: int, P: int) -> bool:
     return P > N and N * N * P <= LARGEST_GRAM_PRODUCTS
 
 
-def coordinates(samples: Samples, rates: np.ndarray, penalize_intercept: bool) -> Identity:
-    """Return the coordinates in which the problems are to be solved."""
+def coordinates(
+    samples: Samples, rates: np.ndarray, penalize_intercept: bool, standardize: bool = False
+) -> Identity:
+    """Return the coordinates to solve the problems in; ``standardize`` puts the penalty on the standardized weights."""
     N, P = samples.X.shape
+    if standardize:
+        outer = PenalizedStandardized(*moments(samples), samples.fit_intercept)
+        rows = by_rows(N, P) and (rates > 0).all() and not penalize_intercept
+        return Nested(outer, RowSpace(outer.apply(samples))) if rows else outer
     if penalize_intercept and samples.fit_intercept:
         return Identity(P)  # a penalized intercept is tied to the origin of the features
     if by_rows(N, P) and (rates > 0).all() and samples.X.any():
@@ -289,5 +349,5 @@ def coordinates(samples: Samples, rates: np.ndarray, penalize_intercept: bool) -
     deviation = np.where(deviation > 0, deviation, middle)
     far = offset > LARGEST_OFFSET * np.where(constant, middle, deviation)
     deviation = np.where(constant, np.maximum(offset, middle), deviation)
-    poor = far.any() or varying.max() > LARGEST_RATIO * varying.min()
+    poor = far.any() or varying.max() > min(LARGEST_RATIO * varying.min(), LARGEST_DEVIATION)
     return Standardized(mean, deviation, samples.fit_intercept) if poor else Identity(P)

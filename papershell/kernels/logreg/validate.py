@@ -9,6 +9,7 @@ import numpy as np
 from papershell.kernels import arrays
 from papershell.kernels.logreg.losses import LOSSES
 
+LARGEST_NUMBER, LARGEST_SOLVED = 1e150, 1e18  # float64 holds squares of the one, float32 of the other
 LARGEST_BYTE = {"uint8": 255.0, "int8": 128.0}
 
 
@@ -33,7 +34,7 @@ def features(X: Any) -> Any:
 
 
 def magnitude(X: Any) -> float:
-    """Return max |x| of `features`, of bytes the largest possible, or raise ValueError if a number is not finite."""
+    """Return max |x| of `features`, of bytes the largest possible, or raise ValueError if one is huge or not finite."""
     if arrays.kind(X) in LARGEST_BYTE:
         return LARGEST_BYTE[arrays.kind(X)]
     largest = 0.0
@@ -41,6 +42,15 @@ def magnitude(X: Any) -> float:
         largest = max(largest, found := arrays.largest_magnitude(X[block]))
         if not np.isfinite(found):
             raise ValueError(not_finite(X))
+    return no_larger(largest, LARGEST_NUMBER)
+
+
+def no_larger(largest: float, bound: float) -> float:
+    """Return the largest magnitude of a feature, or raise ValueError if it exceeds the bound."""
+    if largest > bound:
+        raise ValueError(
+            f"X holds numbers up to {largest:.0e}; divide the features, so that none exceeds {bound:g}"
+        )
     return largest
 
 
@@ -150,6 +160,12 @@ def each_fold(folds: np.ndarray) -> np.ndarray:
     if not good.all():
         raise ValueError(f"fold {good.argmin()} has no sample, or weights that are negative or not finite")
     return folds
+
+
+def standardize(X: Any, standardize: bool) -> None:
+    """Raise ValueError if X is to be standardized and holds bytes, of which the engines make no other numbers."""
+    if standardize and arrays.kind(X) in LARGEST_BYTE:
+        raise ValueError("bytes cannot be standardized; pass floats, or leave out standardize")
 
 
 def scale(scale: float | None) -> float:

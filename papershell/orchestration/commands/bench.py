@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
@@ -21,7 +19,7 @@ if TYPE_CHECKING:
 Device = Enum("Device", {"any": "any", "cpu": "cpu", "cuda": "cuda"})
 HISTORY = Path("benchmarks/history")
 RUN_FILE = Path("outputs/bench.json")
-FAILED, TERMINATED = 2, 128 + signal.SIGTERM
+FAILED = 2
 EXIT_CODES = {"slower": 1, "failed": FAILED, "undecided": 3}  # the first that applies
 WORDS = {"slower": "regression", "undecided": "could not decide"}
 
@@ -167,14 +165,14 @@ def bisect(
 @contextmanager
 def _errors_exit_with(code: int) -> Iterator[None]:
     """Give errors another exit code than 1, which means a regression here; let SIGTERM too remove the checkouts."""
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
+    from papershell.benchmarks.trees import sigterm_exits
+
     try:
-        yield
+        with sigterm_exits():
+            yield
     except Exception as error:
         error.exit_code = code  # type: ignore[attr-defined]
         raise
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _print_verdict(verdict: Verdict) -> None:

@@ -83,6 +83,9 @@ def sweep(
         Part,
         typer.Option(help="The part that the best is chosen on; with test no training sample is held out."),
     ] = Part.validation,
+    standardize: Annotated[
+        bool, typer.Option("--standardize", help="Penalize the weights of standardized features (floats).")
+    ] = False,
     gap: Annotated[
         float, typer.Option(min=0, help="Prove each loss to lie within this share of its optimum.")
     ] = 1e-4,
@@ -110,7 +113,12 @@ def sweep(
 
     dataset, decode_s = _timed(lambda: load_dataset(data))
     sweep_results.check_replaceable(out, dataset, overwrite=overwrite)
-    chosen: dict[str, Any] = {"folds": folds, "validation": validation, "choose_on": choose_on.value}
+    chosen: dict[str, Any] = {
+        "folds": folds,
+        "validation": validation,
+        "choose_on": choose_on.value,
+        "standardize": standardize,
+    }
     result, fit_s = _timed(
         lambda: fit(dataset, rates, loss=loss.value, tol=tol, gap=gap, backend=backend, **chosen)
     )

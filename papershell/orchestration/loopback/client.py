@@ -14,6 +14,7 @@ from papershell.orchestration.loopback.names import (
     BLOB_HOST,
     DATASTORES,
     RESOURCE_GROUP,
+    SCOPED_DATASTORES,
     SUBSCRIPTION,
     TENANT,
     WORKSPACE,
@@ -41,9 +42,8 @@ def certificates(root: Path) -> dict[str, str]:
 
 def datastore_folders(root: Path) -> dict[str, str]:
     """Return the datastores' addresses, as the client writes them in lower case, and their folders."""
-    scope = f"azureml://subscriptions/{SUBSCRIPTION}/resourcegroups/{RESOURCE_GROUP}/workspaces/{WORKSPACE}"
     return {
-        f"{scope}/datastores/{name}".lower(): str(root / "blobs" / container)
+        f"{SCOPED_DATASTORES}/{name}".lower(): str(root / "blobs" / container)
         for name, container in DATASTORES.items()
     }
 

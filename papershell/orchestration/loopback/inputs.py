@@ -16,6 +16,7 @@ import requests
 import werkzeug.exceptions as http
 import yaml
 
+from papershell.orchestration.loopback.datasets import saved_dataset
 from papershell.orchestration.loopback.names import DATASTORES
 from papershell.orchestration.loopback.store import Document, Store
 from papershell.orchestration.loopback.stored_files import chunks, inside, regular_files, save
@@ -76,19 +77,6 @@ def prepare(configuration: Document, store: Store, blobs: Path, folder: Path) ->
         _lay(address, blobs, target, copy=wanted.get("mode") != "mount")
         prepared.append(Input(f"${variable}", variable, str(target)))
     return prepared
-
-
-def saved_dataset(store: Store, saved: str) -> Document:
-    """Return the definition of a dataset (its dataflow) by its saved id, registered or not.
-
-    Raises
-    ------
-    werkzeug.exceptions.NotFound
-        There is no such dataset.
-    """
-    return store.require(
-        "saved-dataset", saved, f"there is no dataset with the id {saved!r}; register it first"
-    )
 
 
 def addresses(store: Store, dataset: str | None, name: str) -> list[str]:

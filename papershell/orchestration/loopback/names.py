@@ -20,6 +20,7 @@ BLOB_HOST = f"{ACCOUNT}.blob.{DOMAIN}"
 ARTIFACTS = "azureml"  # this and the next are containers
 SNAPSHOTS = "snapshots"
 DATASTORES = {"workspaceblobstore": "azureml-blobstore", "workspaceartifactstore": ARTIFACTS}
+SCOPED_DATASTORES = f"azureml://subscriptions/{SUBSCRIPTION}/resourcegroups/{RESOURCE_GROUP}/workspaces/{WORKSPACE}/datastores"
 CONTAINERS = (*DATASTORES.values(), SNAPSHOTS)
 
 

@@ -8,14 +8,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import werkzeug.exceptions as http
 
-from papershell.orchestration.loopback import process_hooks, supervisor, workdir
+from papershell.orchestration.loopback import outputs, process_hooks, supervisor, workdir
 from papershell.orchestration.loopback import run_history as history
 from papershell.orchestration.loopback.client import (
     PROXY_VARIABLE,
@@ -30,7 +30,9 @@ from papershell.orchestration.loopback.state import State
 from papershell.orchestration.loopback.store import Document
 from papershell.orchestration.loopback.tokens import LIFETIME_S
 
+Work = Callable[[threading.Event], tuple[str, str | None]]
 _POLL_S = 0.05
+_SWEEPS = 32  # at once; each is a thread that waits
 _KEPT_S = 30 * 24 * 3600.0  # the working folder of a run; its outputs, logs and snapshot stay
 # A run sees of this machine's variables those that a program needs to start and find its hardware;
 # a secret, or a setting that the cluster would not have, does not get in by chance.
@@ -51,6 +53,7 @@ class Runner:
     def __init__(self, state: State, slots: int) -> None:
         self._state = state
         self._pool = ThreadPoolExecutor(slots, thread_name_prefix="run")
+        self._sweeps = ThreadPoolExecutor(_SWEEPS, thread_name_prefix="sweep")
         self._stops: dict[str, threading.Event] = {}
         self._closing = False
 
@@ -72,7 +75,12 @@ class Runner:
     def start(self, run_id: str) -> None:
         """Queue a submitted run."""
         self._stops[run_id] = threading.Event()
-        self._pool.submit(self._carry_out, run_id)
+        self._pool.submit(self._carry_out, run_id, lambda _: self._attempt(run_id))
+
+    def conduct(self, run_id: str, work: Work) -> None:
+        """Carry out a run that is no process but starts others: ``work`` returns its final state and why."""
+        self._stops[run_id] = threading.Event()
+        self._sweeps.submit(self._carry_out, run_id, work)
 
     def cancel(self, run_id: str) -> None:
         """Ask a run to end; one that waits in the queue has ended at once."""
@@ -93,21 +101,22 @@ class Runner:
         self._closing = True
         for stop in list(self._stops.values()):
             stop.set()
+        self._sweeps.shutdown(wait=True)
         self._pool.shutdown(wait=True)
 
-    def _carry_out(self, run_id: str) -> None:
+    def _carry_out(self, run_id: str, work: Work) -> None:
         """Bring one run to a final state, also after an error."""
         try:
-            state, message = self._outcome(run_id)
+            state, message = self._outcome(run_id, work)
             history.move(self._state.store, run_id, state, message=message)
             if state != "Completed":
                 history.close_children(self._state.store, run_id)
         finally:
             del self._stops[run_id]
 
-    def _outcome(self, run_id: str) -> tuple[str, str | None]:
+    def _outcome(self, run_id: str, work: Work) -> tuple[str, str | None]:
         try:
-            return self._attempt(run_id)
+            return work(self._stops[run_id])
         except (RunError, InputError) as error:
             return "Failed", str(error)
         except http.HTTPException as error:
@@ -118,24 +127,27 @@ class Runner:
     def _attempt(self, run_id: str) -> tuple[str, str | None]:
         store, stop = self._state.store, self._stops[run_id]
         if stop.is_set():
-            return self._stopped()
+            return self.stopped()
         history.move(store, run_id, "Preparing")
         configuration = (store.get("submission", run_id) or {})["configuration"]
         folder = self._state.root / "runs" / run_id
         self._unpack(run_id, folder / "code")
         data = prepare(configuration, store, self._state.blobs, folder / "inputs")
+        places = outputs.make_places(configuration, folder / "output-data")
         artifacts = self._state.blobs / history.artifact_folder(history.run(store, run_id))
-        commands = command_lines(configuration, data, free_port())
+        commands = command_lines(configuration, [*data, *places], free_port())
         workdir.note(artifacts, configuration, commands)
         logs = workdir.log_files(artifacts, len(commands))
-        variables = self._variables(run_id, configuration, data)
+        variables = self._variables(run_id, configuration, [*data, *places]) | outputs.variables(places)
         history.move(store, run_id, "Running")
         limit_s = float(configuration.get("maxRunDurationSeconds") or "inf")
         with _nodes(commands, logs, variables, folder / "code") as nodes:
             stopped = self._watch(stop, nodes, limit_s)
         history.move(store, run_id, "Finalizing")
         workdir.collect(folder / "code", artifacts)
-        return stopped or workdir.outcome(nodes, logs)
+        state, message = stopped or workdir.outcome(nodes, logs)
+        outputs.keep(configuration, places, run_id, state == "Completed", store, self._state.blobs)
+        return state, message
 
     def _unpack(self, run_id: str, folder: Path) -> None:
         store = self._state.store
@@ -153,12 +165,13 @@ class Runner:
         deadline = time.monotonic() + limit_s
         while any(node.poll() is None for node in nodes) and not any(node.poll() for node in nodes):
             if stop.wait(_POLL_S):
-                return self._stopped()
+                return self.stopped()
             if time.monotonic() > deadline:
                 return "Canceled", f"the run was ended at its time limit of {limit_s:g} seconds"
         return None
 
-    def _stopped(self) -> tuple[str, str | None]:
+    def stopped(self) -> tuple[str, str | None]:
+        """Return the final state of a run that was told to stop, and why."""
         if self._closing:
             return "Failed", "the loopback service was stopped; submit the run again"
         return "Canceled", None

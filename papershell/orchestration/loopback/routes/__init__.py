@@ -9,6 +9,7 @@ from papershell.orchestration.loopback.routes import (
     environments,
     execution,
     history,
+    hyperdrive,
     metrics,
     mlflow_files,
     mlflow_models,
@@ -24,7 +25,7 @@ ALL_ROUTES: Routes = Routes(
     route
     for module in (
         workspace, compute, history, metrics, artifacts, content, execution, environments, models, data, blobs,
-        mlflow_tracking, mlflow_models, mlflow_registry, mlflow_files, page,
+        mlflow_tracking, mlflow_models, mlflow_registry, mlflow_files, hyperdrive, page,
     )
     for route in module.routes
 )  # fmt: skip

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import uuid
 from typing import Any
 
 import werkzeug.exceptions as http
 
-from papershell.orchestration.loopback import inputs
+from papershell.orchestration.loopback import datasets
 from papershell.orchestration.loopback.names import (
     ACCOUNT,
     DATASTORES,
     DOMAIN,
     RESOURCE_GROUP,
     SUBSCRIPTION,
-    timestamp,
 )
 from papershell.orchestration.loopback.routing import Call, Routes
-from papershell.orchestration.loopback.store import Document, key_of
 
 routes = Routes()
 _DATASTORE = "/datastore/v1.0/<scope:scope>"
@@ -62,30 +59,15 @@ def register(call: Call) -> dict[str, Any]:
     """Register a dataset, or its next version when that is allowed."""
     wanted = call.json()
     name = call.name(wanted)
-    versions = _versions(call, name)
-    definition = wanted.get("latest") or {}
-    if versions and versions[-1]["latest"].get("dataflow") == definition.get("dataflow"):
-        return versions[-1]
-    if versions and call.request.args.get("ifExistsOk", "").lower() != "true":
-        raise http.Conflict(f"there is a dataset {name!r} already; ask for a new version")
-    dataset_id = versions[0]["datasetId"] if versions else str(uuid.uuid4())
-    number = str(len(versions) + 1)
-    saved = str(uuid.uuid4())
-    latest = definition | {"versionId": number, "savedDatasetId": saved, "datasetId": dataset_id}
-    call.store.put("saved-dataset", saved, latest | {"registeredAs": key_of(name, number)})
-    dataset = wanted | {"datasetId": dataset_id, "createdTime": timestamp(), "latest": latest}
-    return call.store.put("dataset", key_of(name, number), dataset)
-
-
-def _versions(call: Call, name: str) -> list[Document]:
-    return call.store.all("dataset", key_of(name, ""))
+    may_be_new = call.request.args.get("ifExistsOk", "").lower() == "true"
+    return datasets.register(call.store, wanted | {"name": name}, new_version=may_be_new)
 
 
 @routes("GET", _DATASET + "/datasets/query/name=<name>")
 def by_name(call: Call, name: str) -> dict[str, Any]:
     """Return the newest version of a dataset, or the one asked for."""
     version = call.request.args.get("versionId", "latest")
-    versions = _versions(call, name)
+    versions = datasets.versions(call.store, name)
     if not versions:
         raise http.NotFound(f"there is no dataset {name!r}; register it first")
     fitting = [d for d in versions if version in ("latest", "None", d["latest"]["versionId"])]
@@ -97,7 +79,7 @@ def by_name(call: Call, name: str) -> dict[str, Any]:
 @routes("GET", _DATASET + "/datasets/query/savedDatasetId=<saved>")
 def by_saved_id(call: Call, saved: str) -> dict[str, Any]:
     """List the registered datasets of a saved id: one, or none."""
-    definition = inputs.saved_dataset(call.store, saved)
+    definition = datasets.saved_dataset(call.store, saved)
     found = call.store.get("dataset", definition.get("registeredAs", ""))
     return {"value": [found] if found else []}
 
@@ -105,7 +87,7 @@ def by_saved_id(call: Call, saved: str) -> dict[str, Any]:
 @routes("GET", _DATASET + "/saveddatasets/<saved>")
 def saved_dataset(call: Call, saved: str) -> dict[str, Any]:
     """Return a saved definition."""
-    return inputs.saved_dataset(call.store, saved) | {"id": saved}
+    return datasets.saved_dataset(call.store, saved) | {"id": saved}
 
 
 @routes("GET", _DATASET + "/datasets")
@@ -119,12 +101,11 @@ def list_datasets(call: Call) -> dict[str, Any]:
 def save_dataset(call: Call) -> dict[str, Any]:
     """Keep a definition that is used without being registered."""
     wanted = call.json()
-    saved = wanted | {"id": str(uuid.uuid4()), "dataflow": call.field(wanted, "dataflowJson")}
-    return call.store.put("saved-dataset", saved["id"], saved)
+    return datasets.save(call.store, wanted | {"dataflow": call.field(wanted, "dataflowJson")})
 
 
 @routes("GET", "/data/v1.0/<scope:scope>/dataversion/<name>/versions/<version>")
 def data_version(call: Call, name: str, version: str) -> dict[str, Any]:
     """Return the dataflow behind a dataset that the client names by its saved id."""
-    definition = inputs.saved_dataset(call.store, name.removeprefix("unregistered-"))
+    definition = datasets.saved_dataset(call.store, name.removeprefix("unregistered-"))
     return {"legacyDataflow": definition.get("dataflow")}

@@ -10,6 +10,8 @@ from papershell.orchestration.loopback.routing import Call, Routes
 from papershell.orchestration.loopback.store import Document, key_of
 
 routes = Routes()
+_CURATED = "AzureML-"
+_CURATED_IMAGES = "mcr.microsoft.com/azureml/curated"
 _ENVIRONMENTS = "/environment/v1.0/<scope:scope>/environments"
 
 
@@ -40,9 +42,20 @@ def register(call: Call, name: str, version: str = "") -> dict[str, Any]:
 def get(call: Call, name: str, version: str = "") -> dict[str, Any]:
     """Return an environment: the version asked for, or the newest."""
     fitting = [e for e in _versions(call, name) if not version or e["version"] == version]
+    if not fitting and name.startswith(_CURATED):
+        return _curated(name, version or "1")
     if not fitting:
         raise http.NotFound(f"there is no environment {name!r} {version}".rstrip())
     return fitting[-1]
+
+
+def _curated(name: str, version: str) -> Document:
+    """Return an environment of Azure's own by its name, with the image that carries it there; none is built here."""
+    return {
+        "name": name, "version": version, "environmentVariables": {},
+        "python": {"userManagedDependencies": True, "interpreterPath": "python"},
+        "docker": {"baseImage": f"{_CURATED_IMAGES}/{name.removeprefix(_CURATED).lower()}:{version}"},
+    }  # fmt: skip
 
 
 @routes("GET", _ENVIRONMENTS + "/")

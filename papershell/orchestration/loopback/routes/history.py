@@ -8,6 +8,7 @@ from typing import Any
 
 import werkzeug.exceptions as http
 
+from papershell.orchestration.loopback import outputs
 from papershell.orchestration.loopback import run_history as history
 from papershell.orchestration.loopback.filters import parse_filter
 from papershell.orchestration.loopback.names import timestamp
@@ -92,7 +93,7 @@ def get_details(call: Call, experiment: str, run: str) -> dict[str, Any]:
     logs = [
         path.relative_to(call.blobs / folder).as_posix()
         for path in history.artifact_files(call.blobs, record)
-        if path.parent.name in ("user_logs", "system_logs")
+        if path.parent.name in ("user_logs", "system_logs", "azureml-logs")
     ]
     keys = ("runId", "target", "status", "startTimeUtc", "endTimeUtc", "error", "warnings", "properties")
     return {key: record.get(key) for key in keys} | {
@@ -100,7 +101,7 @@ def get_details(call: Call, experiment: str, run: str) -> dict[str, Any]:
         "inputDatasets": [
             _input_dataset(name, wanted) for name, wanted in ((configuration or {}).get("data") or {}).items()
         ],
-        "outputDatasets": [],
+        "outputDatasets": (call.store.get(outputs.RECORDS, run) or {"value": []})["value"],
         "logFiles": {name: call.state.download_url(*f"{folder}/{name}".split("/", 1)) for name in logs},
     }
 

@@ -56,11 +56,11 @@ class Work:
         """Return the share of the ceiling's rate that the best round reached, in percent.
 
         The best of the ceiling counts too: in ``limit_s``, rounds in between, or ``start``, its rate when
-        the run started.
+        the run started. A call that is faster shows that more can be reached: it is the ceiling then.
         """
         amount = self.moved_bytes if limit.unit == "GB/s" else self.flops
-        ceiling = max(limit.rate(min(limit_s)), start)
-        return 100 * (amount or 0) / min(seconds) / 1e9 / ceiling
+        rate = (amount or 0) / min(seconds) / 1e9
+        return 100 * rate / max(limit.rate(min(limit_s)), start, rate)
 
 
 @dataclass(frozen=True)

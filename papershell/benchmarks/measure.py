@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from papershell.benchmarks.case import Call, Case
-from papershell.benchmarks.ceilings import GPU, Trial, make
+from papershell.benchmarks.ceilings import Trial, make, on_device
 from papershell.benchmarks.clocks import CudaClock, HostClock, clock_of
 from papershell.benchmarks.interleave import rounds_of
 from papershell.benchmarks.memory import watched
@@ -102,7 +102,7 @@ class Measure:
         self._record(case, rounds, facts | clock.details(case.call, rounds.iterations), limit)
 
     def _limit(self, case: Case) -> Limit | None:
-        name = f"{case.work.ceiling}{GPU if case.device == 'cuda' else ''}" if case.work.ceiling else ""
+        name = on_device(case.work.ceiling, case.device) if case.work.ceiling else ""
         found = self.ceilings().get(name) if name else None
         return Limit(name, make(name), found["value"]) if found else None
 

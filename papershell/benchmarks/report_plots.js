@@ -95,7 +95,7 @@ function showRoofline() {
     return;
   }
   const ceilings = Object.entries(machine.ceilings ?? {}).map(([name, ceiling]) => ({ name, ...ceiling }));
-  const bandwidths = ceilings.filter(({ name, value, unit: of }) => of === "GB/s" && name.startsWith("copy") && drawable(value));
+  const bandwidths = ceilings.filter(({ name, value, unit: of }) => of === "GB/s" && name.startsWith("copy") && !name.endsWith("new pages") && drawable(value));
   const rates = ceilings.filter(({ value, unit: of }) => of === "GFLOP/s" && drawable(value));
   const width = Math.max(330, box.clientWidth), height = Math.min(470, Math.max(360, width * 0.5));
   const margin = { left: 52, right: 24, top: 20, bottom: 42 };

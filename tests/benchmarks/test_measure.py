@@ -277,6 +277,9 @@ def test_the_best_rate_is_compared_with_the_best_of_the_limit() -> None:
     assert work.percent(seconds, copy, limit_s, start=10.0) == pytest.approx(40)
     assert work.percent(seconds, copy, limit_s, start=32.0) == pytest.approx(25)
     assert work.percent(seconds, product, limit_s, start=0.0) == pytest.approx(5)
+    assert (
+        work.percent([0.1], copy, limit_s, start=10.0) == 100
+    )  # who surpasses a limit has shown a higher one
     assert work.rates(seconds) == {"bytes": 8 * 10**9, "flops": 40 * 10**9, "GB_per_s": 4, "GFLOP_per_s": 20}
     assert Work().rates(seconds) == dict.fromkeys(("bytes", "flops", "GB_per_s", "GFLOP_per_s"))
 
@@ -284,6 +287,8 @@ def test_the_best_rate_is_compared_with_the_best_of_the_limit() -> None:
 def test_an_unknown_ceiling_is_an_error_that_names_the_known() -> None:
     with pytest.raises(ValueError, match=r"unknown ceiling 'copy, dram'; choose among: copy, L1; .*launch"):
         Work(ceiling="copy, dram")
+    assert ceilings.on_device("widen 4, new pages", "cuda") == "copy, DRAM on the GPU"
+    assert ceilings.on_device("GEMM, float32", "cuda") == "GEMM, float32 on the GPU"
     assert {*ceilings.names()} <= {*ceilings.KNOWN} | {f"{name}{ceilings.GPU}" for name in ceilings.KNOWN}
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
+import os
 import random
 import re
 import socket
@@ -17,6 +19,9 @@ from urllib.parse import urlsplit
 
 import pytest
 import requests
+
+from papershell.orchestration import loopback
+from papershell.orchestration.loopback.names import SCOPE
 
 TIMEOUT_S = 100  # above the service's own bounds: a silence this long is a finding
 
@@ -96,10 +101,14 @@ def recording() -> Iterator[list[Recorded]]:
         yield found
 
 
-def record_scenario(workspace: Any, folder: Path) -> list[Recorded]:
-    """Let the genuine client do a bit of everything; return its requests, of each kind only one."""
+def record_scenario(root: Path, folder: Path) -> list[Recorded]:
+    """Let the genuine clients and a browser do a bit of everything; return their requests, of each kind only one."""
+    workspace = loopback.connect(root)
     with recording() as found:
         _scenario(workspace, folder)
+        if importlib.util.find_spec("mlflow"):
+            _by_mlflow(root)
+        _visits(root)
     kinds = {(r.method, re.sub(r"[0-9a-f-]{8,}|\d+", "#", r.path)): r for r in found}
     return list(kinds.values())
 
@@ -139,6 +148,51 @@ def _scenario(workspace: Any, folder: Path) -> None:
     cluster = ComputeTarget.create(workspace, "seed", settings)
     cluster.update(max_nodes=2)
     cluster.delete()
+
+
+def _by_mlflow(root: Path) -> None:
+    """Log, read and search with MLflow's client, without azureml-mlflow, as a job does."""
+    import mlflow
+
+    address = loopback.find(root)
+    assert address is not None
+    before, os.environ["MLFLOW_TRACKING_TOKEN"] = mlflow.get_tracking_uri(), address.token
+    mlflow.set_tracking_uri(f"{address.url}/mlflow/v2.0{SCOPE}")
+    try:
+        client = mlflow.MlflowClient()
+        owner = client.create_experiment("mutated", tags={"a": "b"})
+        run = client.create_run(owner, run_name="r").info.run_id
+        client.log_metric(run, "m", 0.5, step=1)
+        client.log_batch(run, [mlflow.entities.Metric("m", 1.5, 10, 2)], [mlflow.entities.Param("p", "1")])
+        client.log_param(run, "q", 2), client.set_tag(run, "a", "b"), client.delete_tag(run, "a")
+        client.log_text(run, "text", "notes/a.txt"), client.list_artifacts(run, "notes")
+        mlflow.artifacts.load_text(client.get_run(run).info.artifact_uri + "/notes/a.txt")
+        model = client.create_logged_model(owner, name="net", source_run_id=run)
+        client.finalize_logged_model(model.model_id, "READY"), client.get_logged_model(model.model_id)
+        client.create_registered_model("mutated")
+        client.create_model_version("mutated", model.artifact_location, model_id=model.model_id)
+        (
+            client.get_model_version_download_uri("mutated", "1"),
+            client.search_model_versions("name = 'mutated'"),
+        )
+        client.get_metric_history(run, "m"), client.set_terminated(run)
+        client.search_runs([owner], "metrics.m > 1 and params.p = '1'", order_by=["metrics.m DESC"])
+        client.search_experiments(), client.delete_run(run), client.restore_run(run)
+    finally:
+        mlflow.set_tracking_uri(before)
+        del os.environ["MLFLOW_TRACKING_TOKEN"]
+
+
+def _visits(root: Path) -> None:
+    """Look at each page as a browser does that was let in."""
+    link, session = loopback.page_link(root), requests.Session()
+    base = link.partition("/open")[0]
+    session.headers.update({"Accept": "text/html", "Host": urlsplit(base).netloc})
+    session.get(link)
+    runs = re.findall(r'name="run" value="([^"]+)"', session.get(base + "/").text)
+    for path in ("experiments/seed", f"runs/{runs[0]}", "compare?run=" + "&run=".join(runs[:3]), "models", "datasets",
+                 "clusters", f"runs/{runs[-1]}/files/user_logs/std_log.txt", "?page=2"):  # fmt: skip
+        session.get(f"{base}/{path}", headers={"Range": "bytes=0-"})
 
 
 # Damage --------------------------------------------------------------------------------------------

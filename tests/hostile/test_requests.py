@@ -54,7 +54,7 @@ def test_a_few_mutated_requests(tmp_path, home):
     """The same as below, for `make test`: always the same requests."""
     with served(tmp_path / "w", "--slots", "1") as root:
         pid = loopback.find(root).pid
-        statuses, fatal = hammer(root, record_scenario(loopback.connect(root), tmp_path), range(300))
+        statuses, fatal = hammer(root, record_scenario(root, tmp_path), range(300))
         assert fatal == [] and statuses[200] > 0 and statuses[400] > 0
         check_service(root, pid)
 
@@ -64,7 +64,7 @@ def test_a_few_mutated_requests(tmp_path, home):
 def test_mutated_requests(tmp_path, home, figure):
     tries = numbers("REQUESTS")
     with served(tmp_path / "w", "--slots", "1") as root:
-        seeds = record_scenario(loopback.connect(root), tmp_path)
+        seeds = record_scenario(root, tmp_path)
         service = psutil.Process(loopback.find(root).pid)
         hammer(root, seeds, tries[:1000])
         before = service.memory_info().rss

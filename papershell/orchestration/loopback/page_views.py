@@ -40,19 +40,17 @@ _TOP = {"parentRunId": None, "hidden": False}
 
 def runs_page(state: State, experiment: Document | None, number: int) -> dict[str, Any]:
     """Return one page of the runs of all experiments, or of one, newest first, without child runs."""
-    fields = _TOP | ({"experimentId": experiment["experimentId"]} if experiment else {})
-    found = state.store.newest("run", fields, (number - 1) * RUNS_A_PAGE, RUNS_A_PAGE)
-    total = state.store.count("run", fields)
+    wanted = {"experimentId": experiment["experimentId"]} if experiment else {}
+    found = state.store.newest("run", _TOP | wanted, (number - 1) * RUNS_A_PAGE, RUNS_A_PAGE)
+    counts = state.store.counts("run", "experimentId", _TOP)
+    total = counts.get(experiment["experimentId"], 0) if experiment else sum(counts.values())
+    experiments = state.store.all("experiment")
     return {
         "runs": run_rows(state.store, found), "number": number, "total": total, "experiment": experiment,
-        "pages": max(1, -(-total // RUNS_A_PAGE)), "experiments": _experiments(state.store),
+        "pages": max(1, -(-total // RUNS_A_PAGE)),
+        "experiments": [{"name": e["name"], "runs": counts.get(e["experimentId"], 0)} for e in experiments],
         "active": any(run["status"] not in history.FINAL for run in found),
     }  # fmt: skip
-
-
-def _experiments(store: Store) -> list[dict[str, Any]]:
-    counts = store.counts("run", "experimentId")
-    return [{"name": e["name"], "runs": counts.get(e["experimentId"], 0)} for e in store.all("experiment")]
 
 
 def run_rows(store: Store, records: Iterable[Document]) -> list[dict[str, Any]]:

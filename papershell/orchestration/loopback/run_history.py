@@ -6,12 +6,17 @@ import getpass
 import uuid
 from pathlib import Path
 
+import werkzeug.exceptions as http
+
 from papershell.orchestration.loopback.names import ARTIFACTS, timestamp
 from papershell.orchestration.loopback.store import Document, Store
 from papershell.orchestration.loopback.stored_files import regular_files
 
 FINAL = ("Completed", "Failed", "Canceled")
 _KEPT = ("runId", "rootRunId", "experimentId", "dataContainerId", "status")
+_KINDS = dict.fromkeys(("createdBy", "error", "parameters"), dict) | dict.fromkeys(
+    ("name", "displayName", "parentRunId", "target", "createdUtc", "startTimeUtc", "endTimeUtc"), str
+) | {"warnings": list, "mlflowDatasets": list, "mlflowModels": list, "hidden": bool}  # fmt: skip
 
 
 def find_experiment(store: Store, name_or_id: str) -> Document | None:
@@ -53,6 +58,10 @@ def merge(record: Document, changes: Document) -> Document:
         if key in ("tags", "properties"):
             record[key] = record.get(key, {}) | {k: str(v) for k, v in (value or {}).items()}
         elif value is not None and key not in _KEPT:
+            if not isinstance(value, _KINDS.get(key, object)):
+                raise http.BadRequest(
+                    f"{key} of a run is to be of type {_KINDS[key].__name__}, not {value!r:.40}"
+                )
             record[key] = value
     return record
 

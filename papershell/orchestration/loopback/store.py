@@ -38,6 +38,8 @@ class Store:
             "CREATE TABLE IF NOT EXISTS documents ("
             "place INTEGER PRIMARY KEY, kind TEXT, key TEXT, body TEXT, UNIQUE (kind, key))"
         )
+        # In the order of places, so that the newest of a kind are found without looking at the others.
+        self._connection.execute("CREATE INDEX IF NOT EXISTS by_kind ON documents (kind)")
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -154,20 +156,23 @@ class Store:
             rows = self._connection.execute(query, bound).fetchall()
         return [(n, json.loads(body)) for n, body in rows]
 
-    def count(self, kind: str, fields: Document | None = None) -> int:
-        """Return the number of documents of one kind whose ``fields`` are these."""
-        query, values = _where(kind, fields or {})
+    def count(self, kind: str) -> int:
+        """Return the number of documents of one kind."""
+        query, values = _where(kind, {})
         with self._lock:
             return int(
                 self._connection.execute(f"SELECT count(*) FROM documents {query}", values).fetchone()[0]
             )
 
-    def counts(self, kind: str, field: str) -> dict[Any, int]:
-        """Return how many documents of one kind have each value of a field."""
+    def counts(self, kind: str, field: str, fields: Document) -> dict[Any, int]:
+        """Return how many documents of one kind whose ``fields`` are these have each value of ``field``."""
+        query, values = _where(kind, fields)
         value = f"CASE WHEN json_valid(body) THEN json_extract(body, '$.{field}') END"
-        query = f"SELECT {value}, count(*) FROM documents WHERE kind = ? GROUP BY 1"
         with self._lock:
-            return dict(self._connection.execute(query, (kind,)).fetchall())
+            rows = self._connection.execute(
+                f"SELECT {value}, count(*) FROM documents {query} GROUP BY 1", values
+            ).fetchall()
+        return dict(rows)
 
     def close(self) -> None:
         """Close the file."""

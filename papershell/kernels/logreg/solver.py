@@ -1,8 +1,8 @@
 """Preconditioned L-BFGS on many problems at once: every pass over X serves all of them.
 
 A pass is two products with X: the logits of the directions, and X' times the residuals. Between them the length of
-each step is found exactly, on the kept logits. Nothing in a problem's iteration refers to another, so that its
-answer does not depend on its companions; a problem that is done leaves the batch.
+each step is found exactly, on the kept logits. A problem that is done leaves the batch. Nothing in an iteration refers
+to another, but where preconditioners are costly one of several neighbouring rates takes the first steps for all.
 
 Passes begin at the engine's coarsest precision. A problem whose gradient comes near what that can see, whose search
 fails or that seems done goes on at a finer one, and none is called done before the last, which is float64.

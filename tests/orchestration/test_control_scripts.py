@@ -11,7 +11,7 @@ import pytest
 
 SCRIPTS = Path(__file__).parent / "control_scripts"
 SHARED = ("cluster.py", "data.py")
-CHEAP = ("aml_compute.py", "local_target.py", "file_dataset.py")
+CHEAP = ("file_dataset.py",)
 RUN = (sys.executable, "-m", "papershell.orchestration.cli", "workspace", "run", "--root")
 NAMES = sorted(path.name for path in SCRIPTS.iterdir() if path.is_file() and path.name not in SHARED)
 

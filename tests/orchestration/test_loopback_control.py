@@ -14,6 +14,7 @@ from textwrap import dedent
 import pytest
 
 from papershell.orchestration import loopback
+from papershell.orchestration.loopback.names import SCOPE
 
 RUN = (sys.executable, "-m", "papershell.orchestration.cli", "workspace", "run", "--root")
 # The process that runs a script is to be as Python makes it; the second folder on the path is the tests' own.
@@ -33,7 +34,9 @@ def started(root: Path, *words: object, **settings) -> subprocess.CompletedProce
     return subprocess.run([*RUN, str(root), *map(str, words)], capture_output=True, text=True, **settings)
 
 
-@pytest.mark.parametrize("as_module", [False, True], ids=["script", "module"])
+@pytest.mark.parametrize(
+    "as_module", [pytest.param(False, id="script"), pytest.param(True, id="module", marks=pytest.mark.slow)]
+)
 def test_a_script_is_started_as_python_starts_it(as_module, root, tmp_path):
     script(tmp_path, DESCRIBE)
     words = ["-m", "control"] if as_module else ["control.py"]
@@ -72,30 +75,34 @@ def test_every_way_to_a_workspace_and_a_sign_in_leads_here_also_in_children(root
 
 
 def test_the_service_is_started_and_ended_with_the_script(root, tmp_path):
-    ask = script(tmp_path, "from azureml.core import Workspace; print(Workspace.from_config().name)")
+    ask = script(tmp_path, "print('loopback')")
     assert started(tmp_path / "w", ask).stdout == "loopback\n"
     assert loopback.find(tmp_path / "w") is None
-    started(root, script(tmp_path, "pass"))
-    assert loopback.find(root)  # it was served before
+    assert started(root, ask).stdout == "loopback\n" and loopback.find(root)  # it was served before
 
 
 def test_runs_that_a_script_leaves_keep_their_service_until_they_end(root, tmp_path):
     (tmp_path / "source").mkdir()
-    script(tmp_path / "source", "import time; time.sleep(1)", "train.py")
+    wait = "import os, sys, time\nwhile not os.path.exists(sys.argv[1]): time.sleep(0.05)"
+    script(tmp_path / "source", wait, "train.py")
     submit = script(
         tmp_path,
         """
+        import os
         from azureml.core import Environment, Experiment, ScriptRunConfig, Workspace
         from azureml.core.compute import AmlCompute, ComputeTarget
         ws = Workspace.from_config()
         settings = AmlCompute.provisioning_configuration("STANDARD_D2_V2", max_nodes=1)
         cluster = ComputeTarget.create(ws, "c1", settings)
-        config = ScriptRunConfig("source", "train.py", compute_target=cluster, environment=Environment("e"))
+        config = ScriptRunConfig(
+            "source", "train.py", [os.path.abspath("go")], compute_target=cluster, environment=Environment("e")
+        )
         print(Experiment(ws, "left").submit(config).id)
         """,
     )
     done = started(tmp_path / "w", submit, cwd=tmp_path)
-    assert "1 run(s) go on" in done.stderr
+    assert "1 run(s) go on" in done.stderr and loopback.find(tmp_path / "w")
+    (tmp_path / "go").touch()
     deadline = time.monotonic() + 60
     while (tmp_path / "w" / "service.json").exists() and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -237,3 +244,27 @@ def test_addresses_of_other_workspaces_and_paths_that_climb_stay_as_they_are(tmp
     assert local_dataflow(both, folders) == both
     moved = local_dataflow(json.dumps({"paths": [{"file": f"{mine.upper()}/paths/a%20b"}]}), folders)
     assert f"file://{tmp_path}/a b" in moved and "azureml" not in moved
+
+
+def test_a_local_run_takes_the_clients_copy_of_the_source_and_no_other_folder(submit_script, root, tmp_path):
+    import tempfile
+
+    import requests
+
+    run = submit_script("print('begun'); raise SystemExit(3)", compute_target="local")
+    run.wait_for_completion(raise_on_error=False)
+    assert run.get_status() == "Failed" and "exit code 3" in run.get_details()["error"]["error"]["message"]
+    assert not (Path(tempfile.gettempdir()) / "azureml_runs" / run.id).exists()
+    assert {path.name for path in (root / "runs" / run.id / "code").iterdir()} == {
+        "train.py",
+        "outputs",
+        "logs",
+    }
+    address = loopback.find(root)
+    (tmp_path / run.id).mkdir()
+    for folder in (tmp_path, tmp_path / run.id):  # another name; a run that was started before
+        answer = requests.post(
+            f"{address.url}/execution/v1.0{SCOPE}/localruns/{run.id}",
+            json={"folder": str(folder)}, headers={"Authorization": f"Bearer {address.token}"}, timeout=60,
+        )  # fmt: skip
+        assert answer.status_code in (400, 409) and folder.exists()

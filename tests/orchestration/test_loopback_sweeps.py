@@ -120,7 +120,7 @@ run = Run.get_context()
 for step in range(600):
     run.log("score", float(sys.argv[2]))
     run.flush()
-    time.sleep(0.1)
+    time.sleep(0.05)
     if float(sys.argv[2]) == 1 and step > 20:
         break
 """

@@ -118,9 +118,14 @@ def _sole_server(root: Path) -> Iterator[None]:
         os.umask(before)
 
 
-def _users(root: Path) -> int:
+@contextmanager
+def _users(root: Path) -> Iterator[int]:
     """Open the lock that each user of a service holds, shared, for as long as it needs the service."""
-    return os.open(root / "users", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    users = os.open(root / "users", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        yield users
+    finally:
+        os.close(users)
 
 
 def _is_unused(users: int) -> bool:
@@ -145,8 +150,7 @@ def in_use(folder: Path | str) -> Iterator[Address]:
         As of `start`.
     """
     root = _own_folder(folder)
-    users = _users(root)
-    try:
+    with _users(root) as users:
         fcntl.flock(users, fcntl.LOCK_SH)  # waits for a service that is ending
         is_new = find(root) is None
         try:
@@ -155,8 +159,6 @@ def in_use(folder: Path | str) -> Iterator[Address]:
             # The lock is kept until the service is gone: who comes now starts another.
             if is_new and active_runs(root) == 0 and _is_unused(users):
                 stop(root)
-    finally:
-        os.close(users)
 
 
 def active_runs(root: Path | str) -> int:
@@ -185,13 +187,13 @@ def serve(
         holds something else than a workspace.
     """
     root = _own_folder(root)
-    with _sole_server(root):
+    with _users(root) as users, _sole_server(root):
         server = _server(root, port, options)
         service = server.service
         try:
             address = Address(service.state.url, service.state.tokens.mint("owner"), os.getpid())
             write_json(root / SERVICE_FILE, asdict(address), private=True)
-            _serve_until_told(server, idle_s, root)
+            _serve_until_told(server, idle_s, users)
         finally:
             service.close()
             (root / SERVICE_FILE).unlink(missing_ok=True)
@@ -218,23 +220,20 @@ def _server(root: Path, port: int, options: Options | None) -> Server:
     return server
 
 
-def _serve_until_told(server: Server, idle_s: float, root: Path) -> None:
+def _serve_until_told(server: Server, idle_s: float, users: int) -> None:
     told = threading.Event()
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: told.set())
     thread = threading.Thread(target=server.serve_forever, args=(_PING_TIMEOUT_S / 50,), daemon=True)
     thread.start()
-    service, users = server.service, _users(root)
-    try:
-        while not told.wait(_IDLE_POLL_S):
-            is_idle = not service.runner.active() and time.monotonic() - service.last_request > idle_s
-            if is_idle and _is_unused(users):
-                break
-        server.shutdown()
-        server.server_close()
-    finally:
-        os.close(users)
+    service = server.service
+    while not told.wait(_IDLE_POLL_S):
+        is_idle = not service.runner.active() and time.monotonic() - service.last_request > idle_s
+        if is_idle and _is_unused(users):  # from here on who comes waits until this service is gone
+            break
+    server.shutdown()
+    server.server_close()
 
 
 def find(root: Path | str) -> Address | None:

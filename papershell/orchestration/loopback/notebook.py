@@ -24,13 +24,15 @@ def execute(path: Path) -> int:
         The file is no notebook.
     """
     import nbformat
+    from jupyter_core.utils import run_sync
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError, DeadKernelError
 
     notebook = _read(path)
     with tempfile.TemporaryDirectory(prefix="papershell-") as sockets:
+        kernel = _kernel_of_this_python(sockets)
         client = NotebookClient(
-            notebook, km=_kernel_of_this_python(sockets), timeout=None, on_cell_executed=_show,
+            notebook, km=kernel, timeout=None, on_cell_executed=_show,
             resources={"metadata": {"path": str(path.parent)}},
         )  # fmt: skip
         try:
@@ -42,6 +44,8 @@ def execute(path: Path) -> int:
         finally:
             with replacing(path) as file:
                 file.write(nbformat.writes(notebook).encode())
+            if kernel.has_kernel:  # the client ends one that it was given after a signal only
+                run_sync(kernel.shutdown_kernel)()
     return 0
 
 

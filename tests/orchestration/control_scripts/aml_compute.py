@@ -21,4 +21,6 @@ assert {ct.name: ct.type for ct in ws.compute_targets.values()}[cluster_name] ==
 compute_target.update(max_nodes=2)
 assert ComputeTarget(ws, cluster_name).get_status().scale_settings.maximum_node_count == 2
 compute_target.delete()
+other = AmlCompute.provisioning_configuration(vm_size="Standard_DS12_v2", min_nodes=0, max_nodes=1)
+ComputeTarget.create(ws, "other", other).delete()
 assert cluster_name not in ws.compute_targets

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 import uuid
 from typing import Any
@@ -21,6 +22,8 @@ _ARM = "/<scope:scope>/computes"
 _DATA = "/rp/workspaces/<scope:scope>/computes"
 _LOCATION = "/subscriptions/<subscription>/providers/Microsoft.MachineLearningServices/locations/<location>"
 _QUOTA_CORES = 100
+# Azure has hundreds of sizes and the project's table few: each that is named as Azure's are may be a cluster's.
+_SIZE = re.compile(r"standard_[a-z]{1,4}\d+[a-z\d-]*(_[a-z\d]+)*", re.IGNORECASE)
 _QUOTA_TYPE = "Microsoft.MachineLearningServices/vmFamily/dedicatedCores"
 
 
@@ -83,7 +86,7 @@ def create(call: Call, name: str) -> Response:
     body = call.json()
     wanted = call.field(call.field(body, "properties"), "properties")
     size = str(call.field(wanted, "vmSize"))
-    if sizes.find(size) is None:
+    if sizes.find(size) is None and not _SIZE.fullmatch(size):
         similar = ", ".join(sizes.similar(size))
         raise http.BadRequest(f"VM size {size} is unknown; similar ones: {similar}")
     cluster = {

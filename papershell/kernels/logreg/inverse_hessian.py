@@ -30,10 +30,6 @@ class Basis:
     values: Array
     rest: float
 
-    def leading(self, Q: int) -> np.ndarray:
-        """Return what takes samples to the leading coordinates, as weights and intercepts (Q, P + 1) or (Q, P)."""
-        return self.vectors[:, :Q].T
-
 
 def inverse(H: np.ndarray, jitter: float, dtype: Any) -> np.ndarray:
     """Return the inverse (n, n) of a symmetric positive semidefinite matrix with a little on its diagonal.

@@ -68,16 +68,21 @@ def shown(root, tmp_path_factory):
     """Two finished runs with everything that the page can show, one with a registered model."""
     from textwrap import dedent
 
-    from azureml.core import Environment, Experiment, Run, ScriptRunConfig
+    from azureml.core import Dataset, Environment, Experiment, Run, ScriptRunConfig
 
     workspace = loopback.connect(root)
     folder = tmp_path_factory.mktemp("source")
     (folder / "train.py").write_text(dedent(SCRIPT))
+    store = workspace.get_default_datastore()
+    store.upload_files([__file__], target_path="p", show_progress=False)
+    data = Dataset.File.from_files((store, "p")).register(workspace, "page-data").as_named_input("images")
     Run._WAIT_COMPLETION_POLLING_INTERVAL_MIN = 0.05
     runs = []
     for rate in ("0.5", "0.8"):
-        config = ScriptRunConfig(str(folder), script="train.py", arguments=[rate, HOSTILE], compute_target="c1",
-                                 environment=Environment("probe"))  # fmt: skip
+        config = ScriptRunConfig(
+            str(folder), script="train.py", arguments=[rate, HOSTILE, data.as_mount()], compute_target="c1",
+            environment=Environment("probe"),
+        )  # fmt: skip
         runs.append(Experiment(workspace, "page").submit(config))
     for run in runs:
         run.wait_for_completion()
@@ -114,6 +119,7 @@ def test_a_link_opens_once_and_its_cookie_reads_pages_only(root):
 
 def test_the_page_answers_under_its_own_address_only(visitor):
     session, base = visitor
+    assert "not understood" in session.get(base + "/?page=x").text
     for host in ("localhost", "example.org", "127.0.0.1:1"):
         assert session.get(base + "/", headers={"Host": host}).status_code == 403
 
@@ -265,6 +271,8 @@ def test_a_runs_page_shows_what_azureml_core_says(page, shown):
     assert metrics["epoch"]["words"] in texts(page, "#metrics td")
     about = listed(page, "#rest")
     assert about["id"] == run.id and about["cluster"] == "c1" and about["model"] == "page-model:1"
+    (used,) = details["inputDatasets"]
+    assert about[used["consumptionDetails"]["inputName"]] == f"{used['dataset'].name}, version 1mount"
     assert about[HOSTILE] == HOSTILE and about["rate"] == run.get_tags()["rate"]
     names = page.js("return [...document.querySelectorAll('a[download]')].map(a => a.ariaLabel.slice(9))")
     assert sorted(names) == sorted(run.get_file_names())
@@ -305,8 +313,6 @@ def test_models_data_sets_and_clusters(page, shown, workspace):
     from azureml.core import ComputeTarget, Dataset, Model
 
     base = page.js("return location.origin")
-    workspace.get_default_datastore().upload_files([__file__], target_path="p", show_progress=False)
-    Dataset.File.from_files((workspace.get_default_datastore(), "p")).register(workspace, "page-data")
     for name, expected in (
         ("models", {f"{m.name} {m.version}" for m in Model.list(workspace)}),
         ("datasets", {f"{n} {d.version}" for n, d in Dataset.get_all(workspace).items()}),

@@ -10,6 +10,7 @@ from papershell.orchestration.loopback.tokens import Tokens
 
 LINK_S = 600.0  # a link that was not opened until then opens no more
 VISIT_S = 12 * 3600.0
+_MOST_LINKS = 64  # that wait to be opened; the oldest make room
 
 
 class PageAccess:
@@ -24,8 +25,8 @@ class PageAccess:
         """Return the secret of a new link."""
         secret, now = secrets.token_urlsafe(32), time.monotonic()
         with self._lock:
-            self._links = {s: until for s, until in self._links.items() if until > now}
-            self._links[secret] = now + LINK_S
+            waiting = [(s, until) for s, until in self._links.items() if until > now]
+            self._links = dict(waiting[1 - _MOST_LINKS :]) | {secret: now + LINK_S}
         return secret
 
     def redeem(self, secret: str) -> str | None:

@@ -48,7 +48,9 @@ def runs_page(state: State, experiment: Document | None, number: int) -> dict[st
     return {
         "runs": run_rows(state.store, found), "number": number, "total": total, "experiment": experiment,
         "pages": max(1, -(-total // RUNS_A_PAGE)),
-        "experiments": [{"name": e["name"], "runs": counts.get(e["experimentId"], 0)} for e in experiments],
+        "experiments": [
+            {"id": e["experimentId"], "name": e["name"], "runs": counts.get(e["experimentId"], 0)} for e in experiments
+        ],
         "active": any(run["status"] not in history.FINAL for run in found),
     }  # fmt: skip
 
@@ -63,6 +65,7 @@ def _row(store: Store, record: Document, experiment: str) -> dict[str, Any]:
     numbers = metric_records.numbers(metric_records.metrics(store, record["runId"]))
     return _head(record) | {
         "experiment": experiment,
+        "experiment_id": record["experimentId"],
         "numbers": [(name, f"{value:.6g}") for name, value in numbers.items()][:SHOWN_NUMBERS],
         "more": max(0, len(numbers) - SHOWN_NUMBERS),
     }

@@ -85,13 +85,11 @@ class Service:
         try:
             answer = self._routed(request)
         except http.HTTPException as error:
-            if "text/html" in request.headers.get("Accept", ""):
-                return pages.error_page(error, request)
-            return error_response(error.code or 500, error.name.replace(" ", ""), error.description or "")
+            return _refusal(error, request)
         except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
             # Every value that a handler takes apart came with the request.
             logging.getLogger(__name__).warning("%s %s", request.method, request.path, exc_info=True)
-            return error_response(400, "BadRequest", f"not understood: {type(error).__name__}: {error}")
+            return _refusal(http.BadRequest(f"not understood: {type(error).__name__}: {error}"), request)
         except Exception as error:
             return _trouble(error, request)
         if isinstance(answer, Response):
@@ -160,6 +158,13 @@ class Service:
         for handler in list(self._access.handlers):
             self._access.removeHandler(handler)
             handler.close()
+
+
+def _refusal(error: http.HTTPException, request: Request) -> Response:
+    """Return the answer to a request that its sender has to change: a page for a browser, else what clients read."""
+    if "text/html" in request.headers.get("Accept", ""):
+        return pages.error_page(error, request)
+    return error_response(error.code or 500, error.name.replace(" ", ""), error.description or "")
 
 
 def _trouble(error: Exception, request: Request) -> Response:

@@ -33,7 +33,7 @@ def where_it_lies(values: Any) -> Any:
     Parameters
     ----------
     values : a NumPy, PyTorch, CuPy or JAX array, one of any library that knows DLPack or ``__array__``, a pandas or
-        polars frame or series, or nested lists. A frame whose columns differ in type, and lists, are copied.
+        polars frame or series, or nested lists. Lists, a frame of several types and one of polars are copied.
 
     Returns
     -------

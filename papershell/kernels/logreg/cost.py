@@ -89,10 +89,11 @@ def preparing_s(N: int, P: int, columns: int, problems: int) -> float:
 
 
 def work_bytes(N: int, P: int, K: int, problems: int, dtype: Any) -> int:
-    """Return a bound of the memory that a fit on the CPU takes beside X, labels and weights; arguments as `seconds`.
+    """Return a bound of the memory that a fit on the CPU takes beside X; arguments as `seconds`.
 
-    Logits and directions of all problems, the candidate rows and the coordinates made from them, the matrices of
-    preconditioners, and converted blocks. With more features than rows X X' and what is made of it come to that.
+    Labels and weights of one fold, logits and directions of all problems, the candidate rows and the coordinates made
+    from them, the matrices of preconditioners, and converted blocks. With more features than rows X X' and what is
+    made of it come to that.
     """
     sizes, cores, columns = Settings(), backends.cpu_count(), 1 if K == 2 else K
     by_row, itemsize = by_rows(N, P), np.dtype(dtype).itemsize
@@ -101,20 +102,13 @@ def work_bytes(N: int, P: int, K: int, problems: int, dtype: Any) -> int:
     candidates = min(N, max(sizes.candidate_rows, 2 * drawn_rows(Q)))
     coupled = columns * Q <= sizes.largest_dense
     matrix = 8 * ((columns * Q) ** 2 if coupled else columns * Q**2)
-    logits = 16 * (N + candidates) * columns * problems
+    logits = 16 * (N + candidates) * columns * problems + 48 * N
     basis = 8 * min(N, sizes.gram_rows) * P + 24 * min(width, sizes.largest_gram) ** 2
     blocks = cores * (2 * (Engine.converted_bytes + Engine.block_bytes) + 24 * P * columns * problems)
     history = 8 * 2 * Iteration().history * columns * (width + 1) * problems
     rows = candidates * ((8 if by_row else itemsize) * width + 8 * Q)
-    return (
-        logits
-        + rows
-        + basis
-        + blocks
-        + history
-        + matrix * (5 * cores + 2 * problems)
-        + (48 * N * N if by_row else 0)
-    )
+    matrices = matrix * (5 * cores + 2 * problems) + (48 * N * N if by_row else 0)
+    return logits + rows + basis + blocks + history + matrices
 
 
 def by_newton(N: int, width: int) -> bool:

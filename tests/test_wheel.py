@@ -169,6 +169,45 @@ def test_every_documented_command_works_from_an_empty_folder(
 
     install("bench,torch")
     assert "integer_gram" in papershell_("bench", "run", "--smoke", "--select", "gram")
+    kernels_of_ones_own_are_measured(programs, tmp_path / "mine")
+
+
+MINE = """
+import numpy as np
+import pytest
+from papershell.benchmarks.case import Case, against
+
+X = np.random.default_rng(0).random(1_000_000)
+CALLS = {"sum of squares": lambda: (X * X).sum(), "dot": lambda: X @ X}
+
+
+@pytest.mark.parametrize("case", CALLS)
+def test_squares(measure, case):
+    measure(Case.among(CALLS, case, group="squares", error=against(CALLS["dot"]()), tolerance=1e-9))
+"""
+
+
+def kernels_of_ones_own_are_measured(programs: Path, folder: Path) -> None:
+    """A project that knows nothing of papershell's repository: pytest, and every command of the benchmarks."""
+    folder.mkdir()
+    (folder / "test_mine.py").write_text(MINE)
+    author = ("-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false")
+    for command in (("init",), ("add", "--all"), (*author, "commit", "--message", "one")):
+        run("git", *command, cwd=folder)
+
+    def bench(*arguments: str) -> str:
+        return run(programs / "papershell", "bench", *arguments, cwd=folder)
+
+    assert "2 passed" in run(programs / "python", "-m", "pytest", "test_mine.py", cwd=folder)
+    for name in ("before.json", "after.json"):
+        bench("run", "test_mine.py", "--smoke", "--output", name, "--history", "history")
+    assert "./test_mine.py::test_squares[dot]" in bench("compare", "before.json", "after.json")
+    bench("report", "after.json", "--history", "history", "--output", "page.html")
+    assert "test_squares[dot]" in (folder / "page.html").read_text()
+    checked = bench(
+        "check", "test_mine.py", "--against", "HEAD", "--least", "80"
+    )  # others may be at work here
+    assert checked.endswith("2 same\n")
 
 
 def shares_nothing_with_hugging_face(programs: Path, folder: Path) -> None:

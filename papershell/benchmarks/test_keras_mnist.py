@@ -35,7 +35,7 @@ TUNED: dict[str, dict[str, Any]] = {
 
 def network(**settings: Any) -> Any:
     """Return the walk-through's network, compiled with these settings of Keras's."""
-    built = keras_mnist.build(784, 10, keras_mnist._parser().parse_args([]))
+    built = keras_mnist.build(784, 10, keras_mnist.parser().parse_args([]))
     built.compile(built.optimizer, built.loss, metrics=["accuracy"], **settings)
     return built
 

@@ -24,7 +24,7 @@ import numpy as np
 from papershell.kernels import normalize
 from papershell.kernels.backends import gpu_count
 from papershell.kernels.files import replacing, write_json
-from papershell.trainers.arguments import add_training_flags, positive
+from papershell.trainers.arguments import add_training_flags, positive, positive_number
 from papershell.trainers.checkpoint import (
     Checkpoint,
     CheckpointError,
@@ -38,6 +38,7 @@ from papershell.trainers.figures import draw_history
 from papershell.trainers.program import interruptible, run
 from papershell.trainers.progress import progress
 from papershell.trainers.provenance import check_replaceable, manifest
+from papershell.trainers.recording import announce
 from papershell.trainers.tracking import start_run
 
 if TYPE_CHECKING:
@@ -238,9 +239,9 @@ def write_model(folder: Path, model: keras.Model, facts: dict[str, Any]) -> list
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Train as the walk-through does; ``--help`` lists the flags."""
-    args = _parser().parse_args(argv)
+    args = parser().parse_args(argv)
     load_keras(args.device)
-    data = load_images(args.data_folder)
+    data = read_data(args.data_folder)
     check_replaceable(Path(args.out) / MODEL_FOLDER / f"{MODEL_STEM}.keras", data, overwrite=args.overwrite)
     with start_run(EXPERIMENT, f"train keras-mnist on {data.name}") as run:
         run.log_params(vars(args))
@@ -292,20 +293,23 @@ def _finish(training: Training, data: Dataset, args: argparse.Namespace, run: An
     }
     files = write_model(Path(args.out) / MODEL_FOLDER, training.model, facts)
     model = run.register_model(args.name or f"keras-{data.title}", files)
-    for path in (*files, picture):
-        print(f"wrote {path}")
-    if model:
-        print(f"registered {model.name}, id {model.id}, version {model.version}")
+    announce([*files, picture], model)
 
 
-def _parser() -> argparse.ArgumentParser:
+def read_data(source: str) -> Dataset:
+    """Return the data set that ``--data-folder`` names; see `papershell.trainers.datasets.load_images`."""
+    return load_images(source)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the flags."""
     parser = argparse.ArgumentParser("keras-mnist", description="Train the Keras walk-through's network.")
     add = parser.add_argument
     add("--data-folder", default="mnist", help="folder of IDX files, or digits, or mnist (default)")
     add("--batch-size", type=positive, default=50, help="images a step (default: 50)")
     add("--first-layer-neurons", type=positive, default=300, help="(default: 300)")
     add("--second-layer-neurons", type=positive, default=100, help="(default: 100)")
-    add("--learning-rate", type=float, default=0.001, help="(default: 0.001)")
+    add("--learning-rate", type=positive_number, default=0.001, help="(default: 0.001)")
     add("--epochs", type=positive, default=20, help="(default: 20)")
     add("--reference-fit", action="store_true", help="train with Keras's own fit, which is slower")
     add_training_flags(parser, every=1, unit="epochs (default: 1)")

@@ -15,13 +15,15 @@ from functools import partial
 from pathlib import Path
 
 from papershell.kernels import rows_over_ranks
-from papershell.trainers.arguments import add_output_flags
+from papershell.kernels.backends import REGISTRY
+from papershell.trainers.arguments import add_output_flags, positive_number
 from papershell.trainers.datasets import DataError, Dataset, load_dataset
 from papershell.trainers.estimators import LogisticRegression, LogisticRegressionCV
 from papershell.trainers.linear_model import model_path, write_model
 from papershell.trainers.program import run
 from papershell.trainers.provenance import check_replaceable
-from papershell.trainers.sweep import Sweep, check_rates, sweep, warn_unconverged
+from papershell.trainers.recording import announce
+from papershell.trainers.sweep import Sweep, sweep, warn_unconverged
 from papershell.trainers.tracking import start_run
 
 __all__ = ["LogisticRegression", "LogisticRegressionCV", "main"]
@@ -40,13 +42,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     Of several processes that ``torchrun`` started, each fits its share of the images, and the first one
     prints, records and writes.
     """
-    args = _parser().parse_args(argv)
-    check_rates([args.regularization])
-    data = load_dataset(args.data_folder)
-    if not len(data.X_test):
-        raise DataError(
-            f"{data.name} has no test part, which this trainer needs; `papershell sweep` holds one out"
-        )
+    args = parser().parse_args(argv)
+    data = read_data(args.data_folder)
     fit = partial(sweep, data, [args.regularization], loss=args.loss, tol=args.tol, backend=args.backend)
     with rows_over_ranks() as rank:
         if rank:
@@ -57,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _record(args: argparse.Namespace, data: Dataset, fit: Callable[[], Sweep]) -> None:
-    """Fit, then print, record and write the result."""
+    """Fit, then print, write, record and register the result."""
     with start_run(EXPERIMENT, f"train logreg on {data.name}") as recorder:
         recorder.log_params(vars(args))
         print(f"training logistic regression, rate {args.regularization:g}, {len(data.X_train)} {data.noun}s")
@@ -66,18 +63,33 @@ def _record(args: argparse.Namespace, data: Dataset, fit: Callable[[], Sweep]) -
         recorder.log_metrics(metrics)
         origin = {"dataset": data.name, "fingerprint": data.fingerprint}
         facts = origin | {"backend": result.solution.backend, "arguments": vars(args)}
-        for path in write_model(Path(args.out), result.model, facts | {"rates": result.rates()}):
-            recorder.log_artifact(path)
-            print(f"wrote {path}")
+        files = write_model(Path(args.out), result.model, facts | {"rates": result.rates()})
+        announce(files, recorder.register_model(args.name or model_name(data), files))
     warn_unconverged(result.solution)
     print(metrics)
 
 
-def _parser() -> argparse.ArgumentParser:
+def read_data(source: str) -> Dataset:
+    """Return the data set that ``--data-folder`` names, with a test part; see `load_dataset`."""
+    data = load_dataset(source)
+    if not len(data.X_test):
+        raise DataError(
+            f"{data.name} has no test part, which this trainer needs; `papershell sweep` holds one out"
+        )
+    return data
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the flags."""
     parser = argparse.ArgumentParser("logreg", description="Train a logistic regression on images.")
     add = parser.add_argument
     add("--data-folder", default="data", help="folder of IDX files, or digits, or mnist (default: data)")
-    add("--regularization", type=float, default=0.01, help="regularization rate, 1/C (default: 0.01)")
+    add(
+        "--regularization",
+        type=positive_number,
+        default=0.01,
+        help="regularization rate, 1/C (default: 0.01)",
+    )
     add(
         "--loss",
         choices=("ovr", "multinomial"),
@@ -87,11 +99,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     add(
         "--tol",
-        type=float,
+        type=positive_number,
         default=1e-7,
         help="bound on the largest gradient of the mean objective (default: 1e-7)",
     )
-    add("--backend", default="auto", help="see `papershell backends` (default: auto)")
+    add(
+        "--backend",
+        choices=("auto", *REGISTRY),
+        default="auto",
+        help="see `papershell backends` (default: auto)",
+    )
     add_output_flags(parser, "the model files")
     return parser
 

@@ -44,6 +44,14 @@ class RunRecord:
     failure: str = ""  # why it failed, if the record knows
 
 
+def announce(files: Sequence[Path], model: ModelVersion | None) -> None:
+    """Print the files that a trainer wrote, and the model that was registered, if one was."""
+    for path in files:
+        print(f"wrote {path}")
+    if model:
+        print(f"registered {model.name}, id {model.id}, version {model.version}")
+
+
 class Recorder(Protocol):
     """Takes the parameters, metrics and files of one run."""
 

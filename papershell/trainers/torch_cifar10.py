@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from papershell.kernels.cifar10_net import IMAGE_SHAPE
-from papershell.trainers.arguments import add_training_flags, positive
+from papershell.trainers.arguments import add_training_flags, positive, positive_number
 from papershell.trainers.checkpoint import Checkpoint
 from papershell.trainers.cifar10 import CLASS_NAMES
 from papershell.trainers.cifar10_fast import FastTraining
@@ -32,6 +32,7 @@ from papershell.trainers.datasets import Dataset, read_cifar10, resolve
 from papershell.trainers.program import interruptible, run
 from papershell.trainers.progress import progress
 from papershell.trainers.provenance import check_replaceable
+from papershell.trainers.recording import announce
 from papershell.trainers.tracking import start_run
 
 EXPERIMENT = "day1-experiment-train"
@@ -52,13 +53,13 @@ def model_name(data: Dataset) -> str:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Train as the walk-through does; ``--help`` lists the flags."""
-    args = _parser().parse_args(argv)
+    args = parser().parse_args(argv)
     fast = args.recipe == "fast"
     for name, defaults in DEFAULTS.items():
         if getattr(args, name) is None:
             setattr(args, name, defaults[fast])
     with open_processes(args.device) as processes:
-        data = read_cifar10(resolve(args.data_folder), name=Path(args.data_folder).name)
+        data = read_data(args.data_folder)
         recipe = Recipe(**{name: getattr(args, name) for name in Recipe.__dataclass_fields__})
         training = (
             FastTraining(recipe, data, processes, args.epochs) if fast else Training(recipe, data, processes)
@@ -152,17 +153,20 @@ def _finish(
     }
     files = write_model(Path(args.out), nets[0].cpu(), levels, facts)
     model = run.register_model(args.name or model_name(data), files)
-    for path in files:
-        print(f"wrote {path}")
-    if model:
-        print(f"registered {model.name}, id {model.id}, version {model.version}")
+    announce(files, model)
 
 
 def _defaults(flag: str) -> str:
     return "(default: {}, fast: {})".format(*DEFAULTS[flag])
 
 
-def _parser() -> argparse.ArgumentParser:
+def read_data(source: str) -> Dataset:
+    """Return the CIFAR-10 that ``--data-folder`` names; see `papershell.trainers.datasets.read_cifar10`."""
+    return read_cifar10(resolve(source), name=Path(source).name)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the flags."""
     parser = argparse.ArgumentParser(
         "torch-cifar10", description="Train the CIFAR-10 walk-through's network."
     )
@@ -171,7 +175,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--recipe", choices=("walk-through", "fast"), default="walk-through", help="(default: walk-through)")
     add("--epochs", type=positive, help=_defaults("epochs"))
     add("--batch-size", type=positive, help="images a step, on each process " + _defaults("batch_size"))
-    add("--learning-rate", type=float, help=_defaults("learning_rate"))
+    add("--learning-rate", type=positive_number, help=_defaults("learning_rate"))
     add("--momentum", type=float, default=0.9, help="(default: 0.9)")
     add("--zero-to-one", action="store_true", help="scale pixels to 0..1 instead of -1..1")
     add("--seeds", type=positive, default=1, help="train so many networks at once, seed by seed (default: 1)")

@@ -161,6 +161,7 @@ def test_models_of_the_workspace(submitted, run, tmp_path):
     assert code == 0 and (tmp_path / "back" / "own.bin").read_bytes() == b"own"
     code, _, err = run("models", "download", "nameless", *LOOPBACK)
     assert code == 1 and err.startswith("error: could not download model nameless:*")
+    assert not Path("model").exists()
 
 
 def test_cancel(run, tmp_path):
@@ -191,6 +192,7 @@ def cifar10(tmp_path_factory) -> Path:
         ("keras-mnist", "keras", ("--data", "digits", "--epochs", "1")),
         ("torch-cifar10", "torch", ("--epochs", "1", "--print-every", "10")),
         ("torch-cifar10", "torch", ("--epochs", "1", "--print-every", "10", "--nodes", "2")),
+        ("logreg", "torch", ("--data", "digits", "--regularization", "0.8", "--nodes", "2")),
     ],
 )
 def test_the_other_trainers_run_through_the_workspace(trainer, library, flags, run, cifar10):
@@ -199,15 +201,72 @@ def test_the_other_trainers_run_through_the_workspace(trainer, library, flags, r
     data = () if "--data" in flags else ("--data", cifar10)
     code, out, err = run("submit", trainer, *LOOPBACK, *flags, *data, "--wait")
     assert code == 0, err
-    assert "loss" in json.loads(re.search(r"^Completed: (.*)$", out, re.M)[1])
+    metrics = json.loads(re.search(r"^Completed: (.*)$", out, re.M)[1])
+    assert "loss" in metrics or metrics["accuracy"] > 0.9
 
 
 def test_a_failed_run_is_exit_code_1_with_the_end_of_its_log(run):
-    code, _, err = run("submit", "logreg", *LOOPBACK, "--data", "digits", "--wait", "--loss", "absurd")
-    assert code == 1 and "ended as Failed" in err and "invalid choice: 'absurd'" in err
+    code, _, err = run("submit", "logreg", *LOOPBACK, "--data", "digits", "--wait", "--out", "/dev/null/x")
+    assert code == 1 and "ended as Failed" in err and "/dev/null/x" in err
     run_id = re.search(r"run (\S+) ended as", err)[1]
     code, out, _ = run("runs", "show", run_id, *LOOPBACK)
-    assert code == 0 and "failed" in out and "invalid choice: 'absurd'" in out
+    assert (
+        code == 0
+        and "failed" in out
+        and "failure: node 0 ended with exit code 1" in out
+        and "/dev/null/x" in out
+    )
+
+
+def test_wrong_flags_and_data_leave_nothing_behind(run, project, user_workspace):
+    """Nothing is uploaded, created or queued."""
+    run("workspace", "show", *LOOPBACK)
+    before = (user_workspace / "access.log").read_bytes()
+    for words, says in (
+        (
+            ("--regularisation", "0.5"),
+            "unrecognized arguments: --regularisation 0.5; did you mean --regularization?",
+        ),
+        (("--regularization", "nan"), "argument --regularization: 'nan' is not a number above zero"),
+        (("--data", "."), "logreg cannot read its data: no train-images and no train-labels"),
+        (("--data-folder", "mine"), "--data-folder mine is not of this machine; name the data with --data"),
+    ):
+        (project / "x").touch()
+        data = () if "--data" in words else ("--data", "digits")
+        code, out, err = run("submit", "logreg", *LOOPBACK, *data, *words)
+        assert code == 1 and out == "" and says in err
+        assert len([line for line in err.splitlines() if line.startswith("error: ")]) == 1
+    assert (user_workspace / "access.log").read_bytes() == before
+
+
+def test_the_second_submission_of_the_same_data_sends_none(run, project):
+    (project / "numbers").mkdir()
+    for name in ("a", "b"):
+        (project / "numbers" / name).write_text(name)
+    (project / "train.py").write_text("print(1)")
+    for sent in ("uploaded 2 of 2 files, 2 bytes, to numbers", "uploaded 0 of 2 files, 0 bytes, to numbers"):
+        code, _, err = run("submit", "train.py", *LOOPBACK, "--data", "numbers")
+        assert code == 0 and sent in err
+
+
+def test_one_rule_for_the_default_workspace(run, project):
+    """config.json in the current folder or in .azureml, else this machine."""
+    for words in (("submit", "logreg", "--data", "digits"), ("runs", "log", "x"), ("runs", "list"), ("models", "list"),
+                  ("cluster", "status", "c1"), ("workspace", "show")):  # fmt: skip
+        for place in ("config.json", ".azureml/config.json"):
+            (project / place).parent.mkdir(exist_ok=True)
+            (project / place).write_text("[]")
+            code, _, err = run(*words)
+            assert code == 1 and f"error: {place} lacks subscription_id" in err
+            (project / place).unlink()
+    assert run("models", "list", "--workspace", "local")[0] == 0
+    (project / "config.json").write_text("[]")
+    assert run("runs", "list", "--workspace", "local")[0] == 0
+    assert run("workspace", "show", *LOOPBACK)[0] == 0
+    (project / "config.json").unlink()
+    assert run("runs", "list")[0] == 0 and not (project / "config.json").exists()
+    code, out, _ = run("workspace", "show")
+    assert code == 0 and "azureml-core" in out
 
 
 def test_a_failed_run_of_this_machine_says_why(run, project):
@@ -228,8 +287,9 @@ def test_clusters(run):
     assert code == 0 and "STANDARD_NC6" in out
     code, out, _ = run("cluster", "delete", "c2", *LOOPBACK)
     assert code == 0 and out == "cluster c2 is gone\n"
-    code, _, err = run("cluster", "status", "c2", *LOOPBACK)
-    assert code == 1 and "has no cluster 'c2'; it has " in err
+    for words in ("status", "delete"):
+        code, _, err = run("cluster", words, "c2", *LOOPBACK)
+        assert code == 1 and "has no cluster 'c2'; it has " in err and "create" not in err
 
 
 def test_the_workspace_is_shown(submitted, run):
@@ -305,7 +365,10 @@ def test_export(run, tmp_path):
             ("submit", "xgboost"),
             "trainer 'xgboost' is unknown; choose one of logreg, keras-mnist, torch-cifar10",
         ),
-        (("submit", "logreg", "--data", "digits"), "there is no config.json; download it"),
+        (
+            ("submit", "logreg", "--data", "digits", "--workspace", "away.json"),
+            "there is no away.json; download it",
+        ),
         (("submit", "logreg", "--data", "digits", "--cluster", "x" * 17), "must be 2 to 16 letters"),
         (("submit", "logreg", "--data", "digits", "--experiment", "x" * 256), "must be 1 to 255 letters"),
         (("cluster", "create", "c", *LOOPBACK), "cluster 'c' must be 2 to 16 letters"),

@@ -100,7 +100,7 @@ def test_submit_wait_metrics_files_register(mode, workspace, source, data, tmp_p
     assert model == tmp_path / "out" / "outputs" / "model.txt" and model.read_text() == "weights"
     registered = handle.register("probe", "outputs/model.txt", tags={"mode": mode})
     assert registered.tags == {"mode": mode}
-    assert any("uploaded 2 files" in line for line in shown)
+    assert any("of 2 files, " in line for line in shown)
     assert any("dataset mnist-dataset, version" in line for line in shown)
     assert TrainJob.from_json(handle.run.get_tags()["job"]) == described
     assert find_run(workspace, handle.id).metrics() == {"files": 2}
@@ -129,17 +129,48 @@ def test_several_nodes_through_the_job(workspace, source, data, tmp_path):
     assert len([name for name in handle.files() if "std_log_process_" in name]) == 2
 
 
-def test_upload_is_verified_by_listing(workspace, data, root):
-    assert upload_folder(workspace, data, "mnist") == {"train.gz": 2000, "deep/test.gz": 1}
-    lying = root / "blobs" / "azureml-blobstore" / "mnist" / "train.gz"
-    assert lying.stat().st_size == 2000
+def puts(root: Path, target: str) -> int:
+    """Return how many uploads below ``target`` the service has answered."""
+    lines = (root / "access.log").read_text().splitlines()
+    return len([line for line in lines if "PUT" in line and f"/blobs/azureml-blobstore/{target}/" in line])
+
+
+def test_only_files_that_differ_are_sent(workspace, data, root, tmp_path):
+    """The second upload of the same data sends no byte; one of other content sends that file alone."""
+    upload_folder(workspace, data, "again")
+    assert puts(root, "again") == 2
+    assert upload_folder(workspace, data, "again") == {} and puts(root, "again") == 2
+    (data / "deep" / "test.gz").write_bytes(b"y")  # of the same size
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "more.gz").write_bytes(b"more")
+    (data / "linked").symlink_to(tmp_path / "elsewhere")
+    assert upload_folder(workspace, data, "again") == {"deep/test.gz": 1, "linked/more.gz": 4}
+    assert puts(root, "again") == 4
+    there = root / "blobs" / "azureml-blobstore" / "again"
+    assert (there / "deep" / "test.gz").read_bytes() == b"y"
+    assert (there / "linked" / "more.gz").read_bytes() == b"more" and not (there / "linked").is_symlink()
+    (there / "train.gz").write_bytes(b"x" * 2000)  # changed on the other side
+    assert upload_folder(workspace, data, "again") == {"train.gz": 2000}
+    assert (there / "train.gz").read_bytes() == bytes(2000)
+
+
+def test_a_file_of_many_requests_is_sent_once(workspace, tmp_path, root, monkeypatch):
+    """A file that arrives in blocks has an MD5, too, for the client sends it."""
+    store = workspace.get_default_datastore()
+    monkeypatch.setattr(store.blob_service._config, "max_single_put_size", 1000)
+    monkeypatch.setattr(store.blob_service._config, "max_block_size", 1000)
+    monkeypatch.setattr(type(workspace), "get_default_datastore", lambda self: store)
+    (tmp_path / "large").mkdir()
+    (tmp_path / "large" / "x").write_bytes(bytes(range(250)) * 10)
+    assert upload_folder(workspace, tmp_path / "large", "large") == {"x": 2500}
+    assert puts(root, "large") == 4  # three blocks and their list
+    assert upload_folder(workspace, tmp_path / "large", "large") == {} and puts(root, "large") == 4
 
 
 def test_an_upload_that_went_wrong_unnoticed_is_noticed(workspace, data, monkeypatch):
-    """The SDK's own upload can lose a file and say so in its log only."""
-    from azureml.data.azure_storage_datastore import AzureBlobDatastore
+    from azureml._vendor.azure_storage.blob import ContainerClient
 
-    monkeypatch.setattr(AzureBlobDatastore, "upload", lambda *args, **settings: None)
+    monkeypatch.setattr(ContainerClient, "upload_blob", lambda *args, **settings: None)
     with pytest.raises(OrchestrationError, match=r"2 of 2 files of .* did not arrive whole"):
         upload_folder(workspace, data, "lost")
 

@@ -138,6 +138,9 @@ def test_predict_reads_the_safe_file_and_measures_accuracy(swept, project):
         "predict", model, files["test-images"], "--labels", files["test-labels"], "--out", "p.csv"
     )
     assert code == 0 and "accuracy 0.9" in out
+    folder = files["test-images"].parent
+    assert swept("predict", model, folder, "--labels", folder, "--out", "q.csv")[1].splitlines()[1] in out
+    assert (project / "q.csv").read_text() == (project / "p.csv").read_text()
     rows = list(csv.DictReader((project / "p.csv").open()))
     assert [row["image"] for row in rows] == [str(i) for i in range(360)]
     accuracy = json.loads(model.with_suffix(".json").read_text())["best"]["test_accuracy"]
@@ -261,6 +264,7 @@ def test_predict_on_images_of_another_size_is_one_sentence(swept, project):
 def test_runs_and_models_are_listed_shown_compared_and_downloaded(swept, project):
     code, out, _ = swept("train", "logreg", "--data-folder", "digits", "--regularization", "0.8")
     assert code == 0 and "'regularization rate': 0.8" in out
+    assert "registered sklearn_digits, id sklearn_digits:2, version 2" in out
     _, out, _ = swept("runs", "list")
     trained, first = (line.split()[0] for line in out.splitlines() if "digits" in line)
     _, shown, _ = swept("runs", "show", first)
@@ -272,6 +276,22 @@ def test_runs_and_models_are_listed_shown_compared_and_downloaded(swept, project
     assert "id mine:1, version 1" in swept("models", "register", "mine", model)[1]
     assert swept("models", "download", "mine", "--out", "got")[0] == 0
     assert (project / "got/sklearn_mnist_model.npz").read_bytes() == (project / model).read_bytes()
+
+
+def test_test_accuracies_are_compared_with_each_other(swept):
+    """Keras's metric accuracy is that of the training images."""
+    from papershell.trainers.tracking import start_run
+
+    with start_run("keras-mnist", "train keras-mnist on digits") as recorder:
+        recorder.log_metrics({"accuracy": 0.987}, step=1)
+        recorder.log_metrics({"final test accuracy": 0.951})
+    _, out, _ = swept("runs", "list")
+    (listed,) = [line for line in out.splitlines() if "keras" in line]
+    assert listed.endswith("0.951")
+    _, out, _ = swept("runs", "compare", *(line.split()[0] for line in out.splitlines() if "digits" in line))
+    rows = {line.split("  ")[0].strip(): line.split() for line in out.splitlines() if line.strip()}
+    assert "0.951" in rows["accuracy"] and "0.987" in rows["training accuracy"]
+    assert "final test accuracy" not in rows
 
 
 def test_data_is_shown_and_verified(run, project):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -18,9 +20,12 @@ from hypothesis import strategies as st
 from papershell.orchestration.azure import conda_file, images, sizes, snapshot
 from papershell.orchestration.azure.job import Cluster, TrainJob
 from papershell.orchestration.azure.preflight import ERROR, WARNING, preflight, quota
+from papershell.orchestration.catalogue import TRAINERS
 from papershell.orchestration.errors import OrchestrationError
 
 TODAY = date(2026, 11, 20)
+for trainer in TRAINERS.values():  # the time that a library takes to load is not preflight's
+    importlib.import_module(trainer.module)
 T4, A100, V100, NC6 = "STANDARD_NC4as_T4_v3", "STANDARD_NC24ads_A100_v4", "STANDARD_NC6s_v3", "STANDARD_NC6"
 IMAGE = images.REGISTRY
 SDK = "azureml-core"
@@ -30,6 +35,7 @@ class Project:
     """A source folder, data and a job without faults, to plant faults into."""
 
     def __init__(self, folder: Path) -> None:
+        folder.mkdir(exist_ok=True)
         self.root = folder / "source"
         for name in ("papershell/kernels", "papershell/trainers"):
             (self.root / name).mkdir(parents=True)
@@ -37,7 +43,8 @@ class Project:
             (self.root / "papershell" / "trainers" / f"{name}.py").write_text("")
         self.data = folder / "mnist"
         self.data.mkdir()
-        (self.data / "train-images.gz").write_bytes(b"x")
+        for name in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"):
+            (self.data / f"{name}.bin").write_bytes(bytes(3073) + b"\1" + bytes(3072))
         self.environment = folder / "environment.yml"
         self.lines: list[str] = []
         self.job = TrainJob(
@@ -171,7 +178,22 @@ FAULTS: list[tuple[str, Callable[[Project], None], str, str]] = [
      "lists none of azureml-core, azureml-defaults, azureml-mlflow"),
     # Data
     ("no data", lambda p: p.change(data="nowhere"), ERROR, "there is no data folder nowhere"),
-    ("empty data", lambda p: (p.data / "train-images.gz").unlink(), ERROR, "holds no file"),
+    ("empty data", lambda p: [path.unlink() for path in p.data.iterdir()], ERROR, "holds no file"),
+    ("other data", lambda p: p.change(data=str(p.root)), ERROR,
+     "torch-cifar10 cannot read its data: no data_batch_1.bin"),
+    ("damaged data", lambda p: (p.data / "test_batch.bin").write_bytes(b"x"), ERROR,
+     "it is cut or not a file of CIFAR-10"),
+    # Flags
+    ("unknown flag", lambda p: (p.cpu(), p.change(arguments=("--regularisation", "0.5"))), ERROR,
+     "logreg: unrecognized arguments: --regularisation 0.5; did you mean --regularization?; `papershell train logreg"),
+    ("wrong value", lambda p: (p.cpu(), p.change(arguments=("--regularization", "-1"))), ERROR,
+     "logreg: argument --regularization: '-1' is not a number above zero"),
+    ("wrong choice", lambda p: p.change(arguments=("--recipe", "quick")), ERROR,
+     "argument --recipe: invalid choice: 'quick'"),
+    ("missing value", lambda p: p.change(arguments=("--epochs",)), ERROR, "argument --epochs: expected one argument"),
+    ("unknown back end", lambda p: (p.cpu(), p.change(arguments=("--backend", "abacus"))), ERROR,
+     "invalid choice: 'abacus'"),
+    ("data twice", lambda p: p.change(arguments=("--data-folder", "mine")), ERROR, "name the data with --data"),
     ("data forgotten", lambda p: p.change(data=None), WARNING, "no data is given"),
 ]  # fmt: skip
 
@@ -204,6 +226,23 @@ def test_a_clean_cpu_job_passes(tmp_path):
     project = Project(tmp_path)
     project.cpu()
     assert preflight(project.job, today=TODAY) == []
+
+
+def test_only_sizes_that_can_be_had_are_suggested(tmp_path):
+    for name in ("STANDARD_NC8", "STANDARD_NC6s", "STANDARD_NV6s"):
+        project = Project(tmp_path / name)
+        project.size(name)
+        (found,) = [f.message for f in preflight(project.job, today=TODAY) if "is unknown" in f.message]
+        suggested = [word.strip(",?") for word in found.split() if word.startswith("STANDARD_")][1:]
+        retired = [sizes.SIZES[word.upper()].retires_on for word in suggested]
+        assert retired and all(day is None or day > TODAY for day in retired), found
+
+
+def test_a_trainer_is_judged_by_its_own_libraries(tmp_path):
+    project = Project(tmp_path)
+    project.pins("python=3.11", "tensorflow-gpu=2.19", "pytorch-gpu")
+    project.size(NC6)
+    assert not any("tensorflow" in finding.message for finding in preflight(project.job, today=TODAY))
 
 
 def test_a_size_is_there_until_the_day_it_retires(tmp_path):
@@ -311,6 +350,16 @@ def test_any_ignore_file_is_honoured_or_one_sentence(lines):
             snapshot.measure(Path(folder))
         except OrchestrationError as error:
             assert "cannot be read" in str(error) and "\n" not in str(error)
+
+
+def test_flags_are_not_checked_without_the_trainers_libraries(tmp_path, monkeypatch):
+    project = Project(tmp_path)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.delitem(sys.modules, TRAINERS["torch-cifar10"].module)
+    monkeypatch.delitem(sys.modules, "papershell.trainers.cifar10_model")
+    (found,) = preflight(project.job, today=TODAY)
+    says = "the flags and data of torch-cifar10 are not checked, because torch is not installed here"
+    assert (found.level, found.message) == (WARNING, says)
 
 
 def test_quota(tmp_path):

@@ -6,8 +6,6 @@ at files of this machine. `quota` judges the cores that the service reports.
 
 from __future__ import annotations
 
-import ast
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -19,6 +17,7 @@ from papershell.orchestration.azure import images, sizes
 from papershell.orchestration.azure.conda_file import CondaFile, CondaFileError, read_conda_file
 from papershell.orchestration.azure.job import TrainJob
 from papershell.orchestration.azure.pins import conflicts, leaves_room_below
+from papershell.orchestration.azure.program import data_fault, flags_fault, script_fault, unchecked
 from papershell.orchestration.azure.sizes import VmSize
 from papershell.orchestration.azure.snapshot import MAX_BYTES, MAX_FILES, Snapshot, file_sizes
 from papershell.orchestration.catalogue import TRAINERS, Trainer
@@ -163,7 +162,9 @@ _RULES = (
     _Rule(ERROR, lambda c: len(c.source.sizes_bytes) > MAX_FILES and (
         f"the snapshot of {c.source.root} has {len(c.source.sizes_bytes)} files, Azure ML takes 2,000; "
         f"list those that are not source in .amlignore"), cloud=False),
-    _Rule(ERROR, lambda c: _script_fault(c.trainer.script, c.source), cloud=False),
+    _Rule(ERROR, lambda c: script_fault(c.trainer.script, c.source), cloud=False),
+    _Rule(ERROR, lambda c: flags_fault(c.job), cloud=False),
+    _Rule(WARNING, lambda c: unchecked(c.job), cloud=False),
     # Data
     _Rule(WARNING, lambda c: c.trainer.data and c.job.data is None and "--data-folder" not in c.job.arguments and (
         f"no data is given, so {c.job.name} looks in its own folder `data`, which is empty"), cloud=False),
@@ -173,6 +174,7 @@ _RULES = (
     _Rule(ERROR, lambda c: c.job.data_folder and c.job.data_folder.is_dir()
           and not file_sizes(c.job.data_folder) and (
         f"the data folder {c.job.data_folder} holds no file; `papershell data fetch` fills it"), cloud=False),
+    _Rule(ERROR, lambda c: data_fault(c.job), cloud=False),
 )  # fmt: skip
 
 
@@ -241,26 +243,6 @@ def _without_code(file: CondaFile, case: _Case) -> str:
                 f"capability {case.capability}, it needs {_dotted(oldest)}); pin {name}<{first} or take a "
                 f"newer GPU"
             )
-    return ""
-
-
-def _script_fault(script: str, source: Snapshot) -> str:
-    """Say why a script cannot run from the snapshot of its source."""
-    path = source.root / script
-    if not path.is_file():
-        return f"there is no script {script} in the source {source.root}; name its folder with --source"
-    if script not in source.sizes_bytes:
-        return (
-            f"script {script} would not be sent: the ignore file of {source.root} lists it; take it out there"
-        )
-    if path.suffix != ".py":
-        return f"script {script} is no Python file; its name ends with {path.suffix or 'no suffix'} instead of .py"
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            ast.parse(path.read_bytes(), script)
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        line = f"line {error.lineno}, " if isinstance(error, SyntaxError) and error.lineno else ""
-        return f"script {script} is not valid Python: {line}{getattr(error, 'msg', error)}"
     return ""
 
 

@@ -134,8 +134,11 @@ def _data_input(job: TrainJob, workspace: Workspace, show: Callable[[str], None]
     if job.data is None:
         return None
     if job.data_folder:
-        sizes = upload_folder(workspace, job.data_folder, job.data_target)
-        show(f"uploaded {len(sizes)} files, {size_text(sum(sizes.values()))}, to {job.data_target}")
+        sent, count = (
+            upload_folder(workspace, job.data_folder, job.data_target),
+            len(file_sizes(job.data_folder)),
+        )
+        show(f"uploaded {len(sent)} of {count} files, {size_text(sum(sent.values()))}, to {job.data_target}")
         dataset = register_dataset(workspace, job.dataset_name, [f"{job.data_target}/"])
     else:
         with asking(f"find dataset {job.dataset_name}"):

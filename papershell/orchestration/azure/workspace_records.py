@@ -82,11 +82,16 @@ def _record(run: Run, files: Sequence[str] = (), failure: str = "") -> RunRecord
         experiment=run.experiment.name,
         status=run.get_status(),
         started=datetime.fromisoformat(_created(run)).astimezone(),
-        params={name: str(value) for name, value in tags.items() if name not in _NOT_PARAMETERS},
+        params={name: str(value) for name, value in tags.items() if not _is_note(name)},
         metrics={name: float(value) for name, value in newest.items() if isinstance(value, (int, float))},
         files=files,
         failure=failure,
     )
+
+
+def _is_note(tag: str) -> bool:
+    """Return whether a tag is a note of this package or of MLflow, not a parameter."""
+    return tag in _NOT_PARAMETERS or tag.startswith("mlflow.")
 
 
 def _model(model: Any) -> ModelVersion:

@@ -23,7 +23,7 @@ def create(
     vm_size: Annotated[str, typer.Option(help="VM size.")] = "STANDARD_NC4as_T4_v3",
     min_nodes: Annotated[int, typer.Option(help="Nodes that always run, and are paid for.")] = 0,
     max_nodes: Annotated[int, typer.Option(help="Most nodes.")] = 4,
-    workspace: Workspace = "config.json",
+    workspace: Workspace = "",
     auth: SignIn = Auth.auto,
 ) -> None:
     """Attach to a cluster, or create it and wait until it is ready."""
@@ -35,7 +35,7 @@ def create(
 
 
 @group.command()
-def status(name: Name, workspace: Workspace = "config.json", auth: SignIn = Auth.auto) -> None:
+def status(name: Name, workspace: Workspace = "", auth: SignIn = Auth.auto) -> None:
     """Show a cluster's size, state and nodes."""
     from papershell.orchestration.azure.cluster import cluster_state
 
@@ -44,7 +44,7 @@ def status(name: Name, workspace: Workspace = "config.json", auth: SignIn = Auth
 
 
 @group.command()
-def delete(name: Name, workspace: Workspace = "config.json", auth: SignIn = Auth.auto) -> None:
+def delete(name: Name, workspace: Workspace = "", auth: SignIn = Auth.auto) -> None:
     """Delete a cluster and wait until it is gone."""
     from papershell.orchestration.azure.cluster import delete_cluster
 

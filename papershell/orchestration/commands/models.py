@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from papershell.orchestration.commands.record_store import RemoteWorkspace, models_of
+from papershell.orchestration.commands.options import Records
+from papershell.orchestration.commands.record_store import models_of
 from papershell.orchestration.table import print_table
 
 group = typer.Typer(help="List, register, download and export models.", no_args_is_help=True)
@@ -18,7 +19,7 @@ def register(app: typer.Typer) -> None:
 
 
 @group.command("list")
-def list_(workspace: RemoteWorkspace = None) -> None:
+def list_(workspace: Records = "") -> None:
     """List every version of every registered model, newest first."""
     rows = [
         (m.name, m.id, m.version, f"{m.created:%Y-%m-%d %H:%M:%S}")
@@ -31,7 +32,7 @@ def list_(workspace: RemoteWorkspace = None) -> None:
 def register_(
     name: Annotated[str, typer.Argument(help="The name to register under, as in sklearn_mnist.")],
     files: Annotated[list[Path], typer.Argument(help="The model's files.", exists=True, dir_okay=False)],
-    workspace: RemoteWorkspace = None,
+    workspace: Records = "",
 ) -> None:
     """Register files as the next version of a model."""
     model = models_of(workspace).register_model(name, files)
@@ -43,7 +44,7 @@ def download(
     name: Annotated[str, typer.Argument(help="The registered name.")],
     version: Annotated[str | None, typer.Option(help="Which version (default: the newest).")] = None,
     out: Annotated[Path, typer.Option(help="Where the files go.")] = Path("model"),
-    workspace: RemoteWorkspace = None,
+    workspace: Records = "",
 ) -> None:
     """Copy the files of a registered model into a folder."""
     for path in models_of(workspace).download_model(name, version, out):

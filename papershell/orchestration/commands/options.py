@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from enum import StrEnum
@@ -22,8 +23,38 @@ class Auth(StrEnum):
     interactive = "interactive"
 
 
+LOCAL = "local"  # the record of this machine, which train and sweep write
+
+
+def default_workspace(here: str) -> str:
+    """Return which workspace a command is about that was told none: the one rule for all commands.
+
+    It is the one of ``config.json`` in the current folder, or in ``.azureml`` there, if there is such a file; else
+    ``here``, this machine: `LOCAL` for the commands that list, show and compare records, which need no workspace,
+    and ``loopback`` for all others.
+    """
+    configs = ("config.json", os.path.join(".azureml", "config.json"))
+    return next(filter(os.path.isfile, configs), here)
+
+
 Workspace = Annotated[
-    str, typer.Option(help="config.json of a workspace, or loopback for the one on this machine.")
+    str,
+    typer.Option(
+        callback=lambda value: value or default_workspace("loopback"),
+        help="config.json of a workspace, or loopback, the one of this machine "
+        "(default: config.json if it is here, else loopback).",
+        show_default=False,
+    ),
+]
+Records = Annotated[
+    str,
+    typer.Option(
+        "--workspace",
+        callback=lambda value: value or default_workspace(LOCAL),
+        help="config.json of a workspace, loopback, or local, the record of train and sweep "
+        "(default: config.json if it is here, else local).",
+        show_default=False,
+    ),
 ]
 SignIn = Annotated[Auth, typer.Option("--auth", help="How to sign in to Azure.")]
 

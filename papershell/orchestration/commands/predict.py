@@ -21,7 +21,7 @@ def predict(
     samples: Annotated[
         Path,
         typer.Argument(
-            help="An IDX file of images, a .bin file of CIFAR-10, or features: .npy, .npz, .safetensors."
+            help="A file of images (IDX, or .bin of CIFAR-10) or of features (.npy, .npz, .safetensors), or a folder."
         ),
     ],
     labels: Annotated[Path | None, typer.Option(help="Such a file with labels, to measure accuracy.")] = None,

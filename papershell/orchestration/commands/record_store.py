@@ -2,35 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import importlib
+from typing import Any
 
-import typer
-
-RemoteWorkspace = Annotated[
-    str | None,
-    typer.Option("--workspace", help="config.json of a workspace, or loopback (default: the local records)."),
-]
+from papershell.orchestration.commands.options import LOCAL
 
 
-def runs_of(workspace: str | None) -> Any:
+def runs_of(workspace: str) -> Any:
     """Return the functions of `papershell.trainers.run_history`: of that module itself, or for a workspace."""
-    if workspace is not None:
-        return _records(workspace)
-    from papershell.trainers import run_history
-
-    return run_history
+    return _records(workspace, "run_history")
 
 
-def models_of(workspace: str | None) -> Any:
+def models_of(workspace: str) -> Any:
     """Return the functions of `papershell.trainers.registry`: of that module itself, or for a workspace."""
-    if workspace is not None:
-        return _records(workspace)
-    from papershell.trainers import registry
-
-    return registry
+    return _records(workspace, "registry")
 
 
-def _records(workspace: str) -> Any:
+def _records(workspace: str, module: str) -> Any:
+    if workspace == LOCAL:
+        return importlib.import_module(f"papershell.trainers.{module}")
     from papershell.orchestration.azure.workspace_records import WorkspaceRecords
     from papershell.orchestration.workspaces import open_workspace
 

@@ -7,8 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from papershell.orchestration.commands.options import Auth, SignIn, Workspace, opened, show_log
-from papershell.orchestration.commands.record_store import RemoteWorkspace, runs_of
+from papershell.orchestration.commands.options import (
+    LOCAL,
+    Auth,
+    Records,
+    SignIn,
+    Workspace,
+    opened,
+    show_log,
+)
+from papershell.orchestration.commands.record_store import runs_of
 from papershell.orchestration.table import print_table
 
 if TYPE_CHECKING:
@@ -28,7 +36,7 @@ def register(app: typer.Typer) -> None:
 @group.command("list")
 def list_(
     limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest first.")] = 20,
-    workspace: RemoteWorkspace = None,
+    workspace: Records = "",
 ) -> None:
     """List the newest runs with their accuracy."""
     rows = [
@@ -39,7 +47,7 @@ def list_(
             run.status.lower(),
             f"{run.started:%Y-%m-%d %H:%M:%S}",
             _number(run.metrics.get("regularization rate")),
-            _number(run.metrics.get("final test accuracy", run.metrics.get("accuracy"))),
+            _number(_metrics(run).get("accuracy")),
         )
         for run in runs_of(workspace).list_runs(limit)
     ]
@@ -47,7 +55,7 @@ def list_(
 
 
 @group.command()
-def show(run: RunId, workspace: RemoteWorkspace = None) -> None:
+def show(run: RunId, workspace: Records = "") -> None:
     """Show everything that a run recorded."""
     found = runs_of(workspace).get_run(run)
     print(f"{found.id}  {found.name}, {found.experiment}, {found.status.lower()}, {found.started:%c}")
@@ -65,7 +73,7 @@ def show(run: RunId, workspace: RemoteWorkspace = None) -> None:
 @group.command()
 def compare(
     runs: Annotated[list[str], typer.Argument(help="Two runs or more, by the beginning of their ids.")],
-    workspace: RemoteWorkspace = None,
+    workspace: Records = "",
 ) -> None:
     """Show runs side by side, rows that differ in bold."""
     records = runs_of(workspace)
@@ -77,17 +85,27 @@ def compare(
 
 def _rows(runs: list[RunRecord]) -> list[tuple[str, ...]]:
     params = sorted({name for run in runs for name in run.params})
-    metrics = sorted({name for run in runs for name in run.metrics})
+    measured = list(map(_metrics, runs))
+    metrics = sorted({name for values in measured for name in values})
     return [
         ("name", *(run.name for run in runs)),
         *((name, *(run.params.get(name, "") for run in runs)) for name in params),
-        *((name, *(_number(run.metrics.get(name)) for run in runs)) for name in metrics),
+        *((name, *(_number(values.get(name)) for values in measured)) for name in metrics),
     ]
 
 
-def _short(run_id: str, workspace: str | None) -> str:
+def _metrics(run: RunRecord) -> dict[str, float]:
+    """Return a run's metrics, its accuracy that of the test part, as every trainer's but Keras's is by itself."""
+    found = dict(run.metrics)
+    if "final test accuracy" in found:
+        found["training accuracy"] = found.pop("accuracy", float("nan"))
+        found["accuracy"] = found.pop("final test accuracy")
+    return found
+
+
+def _short(run_id: str, workspace: str) -> str:
     """Return as much of a run's id as tells it from others: a workspace's begin with the experiment."""
-    return run_id[:8] if workspace is None else run_id
+    return run_id[:8] if workspace == LOCAL else run_id
 
 
 def _number(value: float | None) -> str:
@@ -95,13 +113,13 @@ def _number(value: float | None) -> str:
 
 
 @group.command()
-def log(run: RunId, workspace: Workspace = "loopback", auth: SignIn = Auth.auto) -> None:
+def log(run: RunId, workspace: Workspace = "", auth: SignIn = Auth.auto) -> None:
     """Show the log of a workspace's run, and follow it until the run ends."""
     show_log(_find(run, workspace, auth), workspace)
 
 
 @group.command()
-def cancel(run: RunId, workspace: Workspace = "loopback", auth: SignIn = Auth.auto) -> None:
+def cancel(run: RunId, workspace: Workspace = "", auth: SignIn = Auth.auto) -> None:
     """End a run of a workspace, and wait until it has ended."""
     handle = _find(run, workspace, auth)
     handle.cancel()
@@ -111,7 +129,7 @@ def cancel(run: RunId, workspace: Workspace = "loopback", auth: SignIn = Auth.au
 @group.command()
 def download(
     run: RunId,
-    workspace: Workspace = "loopback",
+    workspace: Workspace = "",
     prefix: Annotated[str, typer.Option(help="Only files whose names begin so.")] = "outputs/",
     out: Annotated[Path, typer.Option(help="Folder for the files.")] = Path(),
     auth: SignIn = Auth.auto,
@@ -126,7 +144,7 @@ def register_(
     run: RunId,
     name: Annotated[str, typer.Argument(help="The name to register under, as in sklearn_mnist.")],
     path: Annotated[str, typer.Argument(help="File or folder of the run, as in outputs/model.")],
-    workspace: Workspace = "loopback",
+    workspace: Workspace = "",
     auth: SignIn = Auth.auto,
 ) -> None:
     """Register files of a workspace's run as the next version of a model."""

@@ -37,7 +37,7 @@ def register(app: typer.Typer) -> None:
 
 def submit(
     build: BuildJob,
-    workspace: Workspace = "config.json",
+    workspace: Workspace = "",
     auth: SignIn = Auth.auto,
     dry_run: Annotated[bool, typer.Option(help="Print the request, send nothing.")] = False,
     export: Annotated[

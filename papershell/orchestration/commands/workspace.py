@@ -23,7 +23,7 @@ def register(app: typer.Typer) -> None:
 
 
 @group.command()
-def show(workspace: Workspace = "config.json", auth: SignIn = Auth.auto) -> None:
+def show(workspace: Workspace = "", auth: SignIn = Auth.auto) -> None:
     """Show a workspace's place and contents, and the version of the SDK."""
     from papershell.orchestration.azure.sign_in import describe
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from papershell.trainers import cifar10
 from papershell.trainers.dataset import DataError
-from papershell.trainers.formats.idx_files import read_images, read_labels
+from papershell.trainers.formats.idx_files import find_idx_files, read_images, read_labels
 from papershell.trainers.formats.matrices import (
     array_names,
     check_features,
@@ -19,7 +20,7 @@ from papershell.trainers.formats.matrices import (
 
 
 def read_samples(path: Path) -> np.ndarray:
-    """Return the samples of a file, or of a folder of .npy files: (N, ...), images in their shape.
+    """Return the samples of a file, or the test part of a folder: (N, ...), images in their shape.
 
     Parameters
     ----------
@@ -33,7 +34,7 @@ def read_samples(path: Path) -> np.ndarray:
         The file is damaged.
     """
     if not holds_matrices(path):
-        return read_images(path)
+        return read_images(_file(path, "test-images"))
     name = _one_of(path, ("x_test", "x"))
     return check_features(read_arrays(path, [name])[name], f"{name} of {path}")
 
@@ -41,9 +42,17 @@ def read_samples(path: Path) -> np.ndarray:
 def read_truth(path: Path, n_samples: int) -> np.ndarray:
     """Return the labels of ``n_samples`` from such a file: ``y_test``, else ``y``, else the only array."""
     if not holds_matrices(path):
-        return read_labels(path, n_samples)
+        return read_labels(_file(path, "test-labels"), n_samples)
     name = _one_of(path, ("y_test", "y"))
     return check_labels(read_arrays(path, [name])[name], f"{name} of {path}", n_samples)
+
+
+def _file(path: Path, role: str) -> Path:
+    """The file itself, or that of the test part in a folder of CIFAR-10 or of IDX files."""
+    if not path.is_dir():
+        return path
+    files = cifar10.find_files(path)
+    return files[1] if files else find_idx_files(path)[role]
 
 
 def _one_of(path: Path, wanted: Sequence[str]) -> str:

@@ -56,34 +56,33 @@ def read_matrices(place: Path, *, name: str) -> Dataset:
         A file cannot be read.
     """
     place = place.parent if place.suffix == ".npy" else place
-    known = {array.lower(): array for array in array_names(place)}
-    found = {
-        role: next((known[word] for word in words if word in known), "") for role, words in _ROLES.items()
+    found = _find(place)
+    arrays = read_arrays(place, list(found.values()))
+    title = {role: f"{array} of {place}" for role, array in found.items()}
+    X = {role: check_features(arrays[found[role]], title[role]) for role in found if role.startswith("X")}
+    y = {
+        role: check_labels(arrays[found[role]], title[role], len(X[role.replace("y", "X")]))
+        for role in found
+        if role.startswith("y")
     }
-    missing = [role for role in _ROLES if not found[role]]
+    X_train, y_train = X["X_train"], y["y_train"]
+    X_test, y_test = X.get("X_test", X_train[:0]), y.get("y_test", y_train[:0])
+    _check_pair(X_train, X_test, title)
+    labels = (title["y_train"], title.get("y_test", ""))
+    return assemble(name, _rows(X_train), y_train, _rows(X_test), y_test, X_train.shape[1:], labels)
+
+
+def _find(place: Path) -> dict[str, str]:
+    """The name of the array in each role, or `DataError`."""
+    known = {array.lower(): array for array in array_names(place)}
+    choices = {role: [known[word] for word in words if word in known] for role, words in _ROLES.items()}
+    missing = [role for role in _ROLES if not choices[role]]
     if missing and missing != ["X_test", "y_test"]:
         raise DataError(
             f"{place} has no {' and no '.join(missing)}, only {', '.join(sorted(known.values())[:9]) or 'nothing'}; "
             f"call the arrays X_train, y_train and, if there is a test part, X_test, y_test"
         )
-    arrays = read_arrays(place, [array for array in found.values() if array])
-    title = {role: f"{array} of {place}" for role, array in found.items()}
-    X_train = check_features(arrays[found["X_train"]], title["X_train"])
-    y_train = check_labels(arrays[found["y_train"]], title["y_train"], len(X_train))
-    X_test, y_test = X_train[:0], y_train[:0]
-    if found["X_test"]:
-        X_test = check_features(arrays[found["X_test"]], title["X_test"])
-        y_test = check_labels(arrays[found["y_test"]], title["y_test"], len(X_test))
-    _check_pair(X_train, X_test, title)
-    return assemble(
-        name,
-        _rows(X_train),
-        y_train,
-        _rows(X_test),
-        y_test,
-        X_train.shape[1:],
-        (title["y_train"], title["y_test"]),
-    )
+    return {role: found[0] for role, found in choices.items() if found}
 
 
 def _rows(X: np.ndarray) -> np.ndarray:

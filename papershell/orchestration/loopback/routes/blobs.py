@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import mimetypes
 import shutil
 from collections.abc import Iterator, Sequence
 from email.utils import formatdate
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -92,11 +94,23 @@ def _joined(parts: Sequence[Path]) -> Iterator[bytes]:
             yield from chunks(file)
 
 
+def _md5(path: Path) -> str:
+    status = path.stat()
+    return _md5_of(path, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=100_000)
+def _md5_of(path: Path, mtime_ns: int, size_bytes: int) -> str:
+    """Return the MD5 of a blob as long as it is this one: its file is replaced, never written to."""
+    with path.open("rb") as file:
+        return base64.b64encode(hashlib.file_digest(file, "md5").digest()).decode()
+
+
 @routes("HEAD", _BLOB)
 def head(call: Call, container: str, name: str) -> Response:
-    """Return a blob's size and stamps."""
+    """Return a blob's size, stamps and MD5."""
     path = _existing(call, container, name)
-    response = Response(headers=_headers(path))
+    response = Response(headers=_headers(path) | {"Content-MD5": _md5(path)})
     response.content_length = path.stat().st_size
     return response
 
@@ -149,6 +163,6 @@ def _describe(blob: Any, name: str, path: Path) -> None:
     stamps = _headers(path)
     for tag, text in {
         "Last-Modified": stamps["Last-Modified"], "Etag": stamps["ETag"],
-        "Content-Length": str(path.stat().st_size), "BlobType": "BlockBlob",
+        "Content-Length": str(path.stat().st_size), "Content-MD5": _md5(path), "BlobType": "BlockBlob",
     }.items():  # fmt: skip
         ElementTree.SubElement(properties, tag).text = text

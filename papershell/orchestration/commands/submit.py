@@ -45,7 +45,7 @@ def submit(
     ] = None,
     wait: Annotated[bool, typer.Option(help="Show the log and wait for the end.")] = False,
 ) -> None:
-    """Submit a trainer or a script of your own as a run, on Azure ML or, with --workspace loopback, on this machine.
+    """Submit a trainer or a script of your own as a run, on Azure ML or on this machine.
 
     Its own flags follow; flags that submit has as well stand behind --.
     """
@@ -105,7 +105,10 @@ def _describe(
         Path | None, typer.Option(help="Folder of code that travels (default: the script's own).")
     ] = None,
     data: Annotated[
-        str | None, typer.Option(help="A folder, mnist, digits, cifar10, or dataset:NAME of the workspace.")
+        str | None,
+        typer.Option(
+            help="A folder, mnist, digits, cifar10, or dataset:NAME of the workspace; {data} among the flags stands for it."
+        ),
     ] = None,
     data_mode: Annotated[DataMode, typer.Option(help="How the data reaches the node.")] = DataMode.download,
     cluster: Annotated[str | None, typer.Option(help="Name of the cluster.")] = None,
@@ -120,7 +123,8 @@ def _describe(
     environment: Annotated[Path | None, typer.Option(help="Conda file.")] = None,
     image: Annotated[str | None, typer.Option(help="Base image (default: by the GPU).")] = None,
     experiment: Annotated[
-        str | None, typer.Option(help="Name of the experiment (default: the trainer's).")
+        str | None,
+        typer.Option(help="Name of the experiment (default: the trainer's, or the script's name)."),
     ] = None,
     time_limit_min: Annotated[float | None, typer.Option(help="End the run after so many minutes.")] = None,
     job: Annotated[Path | None, typer.Option(help="Take the whole job from a JSON file.")] = None,

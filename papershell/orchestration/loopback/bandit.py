@@ -22,6 +22,11 @@ def check(policy: Mapping[str, Any]) -> None:
         raise http.BadRequest(f"the policy {policy.get('name')} is missing here; take a BanditPolicy or none")
 
 
+def ends_runs(policy: Mapping[str, Any]) -> bool:
+    """Return whether a policy ends any run."""
+    return str(policy["name"]).lower() == "bandit"
+
+
 def laggards(
     policy: Mapping[str, Any], goal: str, logged: Mapping[str, Sequence[float]], open_runs: Sequence[str]
 ) -> list[str]:
@@ -35,7 +40,7 @@ def laggards(
     goal : ``maximize`` or ``minimize``.
     logged : the values of the primary metric by run, oldest first.
     """
-    if str(policy["name"]).lower() != "bandit":
+    if not ends_runs(policy):
         return []
     return [run for run in open_runs if _lags(policy["properties"], goal.lower(), logged, logged[run])]
 

@@ -52,6 +52,13 @@ def new_run(store: Store, experiment: Document, run_id: str, wanted: Document) -
     return store.add("run", run_id, merge(record, {k: v for k, v in wanted.items() if k != "status"}))
 
 
+def submitted_id(run_id: str) -> str:
+    """Return the id of a run that gets folders of its name; `werkzeug.exceptions.BadRequest` if it cannot."""
+    if not run_id.replace("-", "").replace("_", "").isalnum():
+        raise http.BadRequest(f"run id {run_id!r} may hold letters, digits, - and _ only")
+    return run_id
+
+
 def merge(record: Document, changes: Document) -> Document:
     """Edit ``record`` by the fields that ``changes`` sets; tags and properties are added to."""
     for key, value in changes.items():

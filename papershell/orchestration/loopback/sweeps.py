@@ -41,6 +41,7 @@ class Sweep:
         bandit.check(wanted["policy_config"])
         self._samples: Iterator[Values] = samples(wanted["generator_config"], random.Random())
         self._children: list[str] = []
+        self._ended: set[str] = set()
 
     def conduct(self, stop: threading.Event) -> tuple[str, str | None]:
         """Start, watch and end the runs until all have ended; return the sweep's final state and why."""
@@ -53,9 +54,7 @@ class Sweep:
                 return self._end(open_runs, *self._runner.stopped())
             if time.monotonic() > deadline:
                 return self._end(open_runs, "Completed")
-            for run in bandit.laggards(*self._standing(), open_runs):
-                self._log(f"{run} lags behind the best run and is ended")
-                self._runner.cancel(run)
+            self._end_laggards([run for run in open_runs if run not in self._ended])
             more = more and self._fill(len(open_runs))
         return self._end([], "Completed")
 
@@ -96,6 +95,14 @@ class Sweep:
         self._children.append(child)
         self._log(f"{child} starts with {values}")
         self._runner.start(child)
+
+    def _end_laggards(self, open_runs: list[str]) -> None:
+        if not bandit.ends_runs(self._wanted["policy_config"]):
+            return
+        for run in bandit.laggards(*self._standing(), open_runs):
+            self._log(f"{run} lags behind the best run and is ended")
+            self._ended.add(run)
+            self._runner.cancel(run)
 
     def _standing(self) -> tuple[Document, str, dict[str, list[float]]]:
         """Return the policy, the goal, and the values of the primary metric that each run has logged."""

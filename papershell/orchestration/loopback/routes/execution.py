@@ -51,9 +51,7 @@ def submit(call: Call, experiment: str) -> dict[str, Any]:
 
 def _begin(call: Call, experiment: str, wanted: Document, submission: Document) -> str:
     """Begin the record of a submitted run; return the run's id."""
-    run_id = call.request.args.get("runId", "")
-    if not run_id.replace("-", "").replace("_", "").isalnum():
-        raise http.BadRequest(f"run id {run_id!r} may hold letters, digits, - and _ only")
+    run_id = history.submitted_id(call.request.args.get("runId", ""))
     history.new_run(call.store, history.experiment(call.store, experiment), run_id, wanted)
     submission = {"runId": run_id} | submission
     if call.store.add("submission", run_id, submission) != submission:

@@ -32,7 +32,7 @@ def create(call: Call, experiment: str, run: str = "") -> Response:
     )
     snapshot = str(definition.get("SnapshotId"))
     call.store.require("snapshot", snapshot, f"there is no snapshot {snapshot}; submit again")
-    run_id = run or f"HD_{uuid.uuid4()}"
+    run_id = history.submitted_id(run or f"HD_{uuid.uuid4()}")
     sweep = Sweep(call.state, call.runner, run_id, wanted)
     wanted["platform_config"]["ParentRunId"] = run_id
     properties = {"ContentSnapshotId": snapshot, "platform": wanted.get("platform")}

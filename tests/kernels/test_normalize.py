@@ -126,6 +126,15 @@ def test_an_out_that_overlaps_large_images(backend: str) -> None:
     assert same_bits(memory[1:], expected)
 
 
+@pytest.mark.parametrize("kind", ["bfloat16", "float8_e4m3fn", "negated"])
+def test_tensors_that_numpy_does_not_have(kind: str) -> None:
+    torch = pytest.importorskip("torch")
+    numbers = torch.full((1 << 20,), 2.0)
+    images = torch._neg_view(numbers) if kind == "negated" else numbers.to(getattr(torch, kind))
+    expected = -2.0 if kind == "negated" else 2.0
+    assert torch.equal(normalize(images, scale=1.0), torch.full_like(numbers, expected))
+
+
 def test_a_tensor_with_a_gradient_keeps_it() -> None:
     torch = pytest.importorskip("torch")
     images = torch.linspace(0.0, 255.0, 1 << 21, requires_grad=True)

@@ -8,9 +8,9 @@ from enum import Enum
 
 import numpy as np
 
+from papershell.kernels.logreg.inverse_hessian import Preconditioner
 from papershell.kernels.logreg.lbfgs import History, dot
 from papershell.kernels.logreg.losses import Array
-from papershell.kernels.logreg.preconditioner import Preconditioner
 from papershell.kernels.logreg.problem import Problem
 
 

@@ -11,10 +11,8 @@ from collections.abc import Callable
 import numpy as np
 
 FLAT = 0.1  # the slope at the length, as a share of the slope at zero
-NEAR, SHORT = (
-    0.5,
-    0.3,
-)  # from so small a slope a Newton step of so small a share of the length is taken without another trial
+NEAR = 0.5  # the share of the slope from which a Newton step is taken without another trial,
+SHORT = 0.3  # if it changes the length by no larger share
 TRIALS = 20
 FARTHEST = 10.0  # times the last length that a step may extrapolate
 

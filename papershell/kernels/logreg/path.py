@@ -67,7 +67,8 @@ def fit_path(
 
     Minimizes ``sum_i w_i * loss_i + l2 / 2 * ||W||^2`` for each rate; ``l2 = 1 / C`` of
     scikit-learn. See `papershell.kernels.logreg.losses` for the losses and `papershell.kernels.logreg.solver` for the
-    method. A rate's answer does not depend on its companions, and one that does not converge
+    method. Neighbouring rates may share their first steps; each is proven by itself, so that its answer
+    depends on its companions within what is proven only, and one that does not converge
     never harms the others: look at ``status``.
 
     Parameters

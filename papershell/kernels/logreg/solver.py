@@ -1,8 +1,8 @@
 """Preconditioned L-BFGS on many problems at once: every pass over X serves all of them.
 
 A pass is two products with X: the logits of the directions, and X' times the residuals. Between them the length of
-each step is found exactly, on the kept logits. Nothing in a problem's iteration refers to another, so that its
-answer does not depend on its companions; a problem that is done leaves the batch.
+each step is found exactly, on the kept logits. A problem that is done leaves the batch. Nothing in an iteration refers
+to another, but where preconditioners are costly one of several neighbouring rates takes the first steps for all.
 
 Passes begin at the engine's coarsest precision. A problem whose gradient comes near what that can see, whose search
 fails or that seems done goes on at a finer one, and none is called done before the last, which is float64.
@@ -38,6 +38,7 @@ class Settings:
     cheap : passes that a preconditioner may cost to be taken anew before every step.
     refresh : pass at which it is first taken at the current point, if that costs more.
     growth : each later one after so many times the passes of the one before.
+    almost : times the gap or tolerance asked for from which on no costly one is taken anew.
     stall : steps without progress after which a problem is given up, at the last precision.
     together : passes that a leader takes for the rates near its own, where a preconditioner costs much.
     near : times its weakest that the strongest rate of such a group is at most.
@@ -47,6 +48,7 @@ class Settings:
     cheap: float = 0.25
     refresh: int = 6
     growth: float = 2.0
+    almost: float = 30.0
     stall: int = 3
     together: int = 13  # one after the second refresh, which then serves all
     near: float = 5.0
@@ -117,7 +119,7 @@ class Minimizer:
                 left = [it.number for it in active] + [n for group in leaders.values() for n in group]
                 largest = max(self.largest(it) for it in active)
                 report(passes, left, largest, partial(self.points, begun, leaders))
-            self.refresh([it for it in active if it.passes >= it.refresh_at])
+            self.refresh([it for it in active if self.is_due(it)])
             for precision in sorted({it.precision for it in active}):
                 self.step([it for it in active if it.precision == precision], precision)
             passes += 1
@@ -248,6 +250,14 @@ class Minimizer:
             if self.preconditioners.exact:
                 it.history.clear()
 
+    def is_due(self, it: Iteration) -> bool:
+        """Return whether the preconditioner is to be taken anew; no costly one for the last steps."""
+        if it.passes < it.refresh_at:
+            return False
+        return self.preconditioners.passes(it.problem) <= self.settings.cheap or not self.near(
+            it, self.settings.almost
+        )
+
     def next_refresh(self, it: Iteration) -> int:
         """Return the pass at which the next preconditioner is due."""
         if self.preconditioners.passes(it.problem) <= self.settings.cheap:
@@ -269,12 +279,12 @@ class Minimizer:
                 self.rows.release(it.number)
         return [it for it in its if it.result is None]
 
-    def near(self, it: Iteration) -> bool:
-        """Return whether a problem seems done."""
+    def near(self, it: Iteration, times: float = 1.0) -> bool:
+        """Return whether a problem seems done, or within so many ``times`` of what it is asked."""
         problem = it.problem
-        if problem.gap < math.inf and not self.expected_gap(it) <= it.slack * problem.gap * it.value:
+        if problem.gap < math.inf and not self.expected_gap(it) <= times * it.slack * problem.gap * it.value:
             return False
-        return problem.tol == math.inf or self.largest(it) <= problem.tol
+        return problem.tol == math.inf or self.largest(it) <= times * problem.tol
 
     def spent(self, it: Iteration) -> bool:
         """Return whether a problem can go no further."""

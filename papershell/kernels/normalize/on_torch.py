@@ -18,6 +18,10 @@ from papershell.kernels.normalize.contract import (
 )
 from papershell.kernels.placement import place
 
+_NUMPYS = {
+    torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64,
+    torch.float16, torch.float32, torch.float64,
+}  # fmt: skip
 OUTPUT_TYPES = ("float32", "float16", "bfloat16", "float64")
 
 
@@ -61,8 +65,8 @@ def _numba_can(*tensors: torch.Tensor) -> bool:
     return all(
         t.device.type == "cpu"
         and t.layout == torch.strided
-        and t.dtype != torch.bfloat16
-        and not t.requires_grad
+        and t.dtype in _NUMPYS
+        and not (t.requires_grad or t.is_neg())
         for t in tensors
     )
 

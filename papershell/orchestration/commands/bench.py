@@ -185,7 +185,7 @@ def _print_verdict(verdict: Verdict) -> None:
 def _measured(verdict: Verdict) -> str:
     reading = verdict.reading
     if not reading.blocks:
-        return ""
+        return "sees nothing: the budget ended before the first look" if verdict.state == "undecided" else ""
     change = f"{100 * reading.change:+.1f} % ({100 * reading.low:+.1f} to {100 * reading.high:+.1f})"
     sees = f"{100 * reading.resolution:.2g} %"
     if verdict.state != "undecided":

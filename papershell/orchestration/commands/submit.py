@@ -107,7 +107,8 @@ def _describe(
     data: Annotated[
         str | None,
         typer.Option(
-            help="A folder, mnist, digits, cifar10, or dataset:NAME of the workspace; {data} among the flags stands for it."
+            help="A folder, mnist, digits, cifar10, or dataset:NAME of the workspace; {data} among the flags "
+            "stands for it."
         ),
     ] = None,
     data_mode: Annotated[DataMode, typer.Option(help="How the data reaches the node.")] = DataMode.download,

@@ -24,6 +24,7 @@ from urllib.parse import quote
 
 from papershell.kernels.files import write_json
 from papershell.orchestration.errors import OrchestrationError
+from papershell.orchestration.loopback.names import SERVICE_FILE
 
 if TYPE_CHECKING:
     from azureml.core import Workspace
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from papershell.orchestration.loopback.service import Options
     from papershell.orchestration.loopback.state import Identity
 
-SERVICE_FILE = "service.json"
 IDENTITY_FILE = "identity.json"
 _PING_TIMEOUT_S = 5.0
 _IDLE_POLL_S = 1.0

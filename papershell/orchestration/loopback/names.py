@@ -10,6 +10,7 @@ TENANT = "00000000-0000-0000-0000-000000000000"
 RESOURCE_GROUP = "papershell"
 WORKSPACE = "loopback"
 LOCATION = "here"
+SERVICE_FILE = "service.json"  # of the workspace's folder: the address of its service, and the owner's token
 LOCAL = "local"  # the compute target without a cluster
 PROVIDER = "providers/Microsoft.MachineLearningServices"
 SCOPE = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{RESOURCE_GROUP}/{PROVIDER}/workspaces/{WORKSPACE}"

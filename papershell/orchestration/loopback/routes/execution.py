@@ -15,17 +15,19 @@ import werkzeug.exceptions as http
 from werkzeug.wrappers import Response
 
 from papershell.orchestration.loopback import run_history as history
-from papershell.orchestration.loopback.names import LOCAL, SCOPE
+from papershell.orchestration.loopback.names import LOCAL, SCOPE, SERVICE_FILE
 from papershell.orchestration.loopback.routing import Call, Routes
 from papershell.orchestration.loopback.store import Document
 
 routes = Routes()
 _EXPERIMENT = "/execution/v1.0/<scope:scope>/experiments/<experiment>"
-# The client copies the source into a folder of its own and runs this there.
+# The client copies the source into a folder of its own, which others may read, and runs this there: so the
+# token is not in it, but comes from the workspace's private folder.
 _INVOCATION = """#!/bin/bash
-exec {python} -I -c 'import json, os, urllib.request as u
-body = json.dumps({{"folder": os.getcwd()}}).encode()
-u.build_opener(u.ProxyHandler({{}})).open(u.Request("{address}", body, {{"Authorization": "Bearer {token}"}}))'
+exec {python} -I -c 'import json, os, sys, urllib.request as u
+service = json.load(open(sys.argv[1]))
+body, right = json.dumps({{"folder": os.getcwd()}}).encode(), {{"Authorization": "Bearer " + service["token"]}}
+u.build_opener(u.ProxyHandler({{}})).open(u.Request(service["url"] + sys.argv[2], body, right))' {service} {path}
 """
 
 
@@ -75,9 +77,9 @@ def submit_local(call: Call, experiment: str) -> Response:
         "properties": {"_azureml.ComputeTargetType": LOCAL},
     }
     run_id = _begin(call, experiment, wanted, {"configuration": configuration, "snapshot": None})
-    address = f"{call.state.url}/execution/v1.0{SCOPE}/localruns/{run_id}"
+    service, path = call.state.root / SERVICE_FILE, f"/execution/v1.0{SCOPE}/localruns/{run_id}"
     script = _INVOCATION.format(
-        python=shlex.quote(sys.executable), address=address, token=call.state.tokens.mint(run_id)
+        python=shlex.quote(sys.executable), service=shlex.quote(str(service)), path=path
     )
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as whole:

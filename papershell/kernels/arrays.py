@@ -12,19 +12,11 @@ from typing import Any
 
 import numpy as np
 
-KEPT = (
-    "uint8",
-    "int8",
-    "float16",
-    "bfloat16",
-    "float32",
-    "float64",
-)  # types that engines convert block by block
+# Types that engines convert block by block
+KEPT = ("uint8", "int8", "float16", "bfloat16", "float32", "float64")
 BLOCK_BYTES = 4 << 20  # of rows that are looked at together
 HOST_DEVICES = (1, 3)  # of DLPack: memory of the CPU, and such that a CUDA device reaches too
-HALF_BITS = np.int32(
-    -0x70002000
-)  # 0x8FFFE000: sign, exponent and fraction of a float16, 13 bits further left
+HALF_BITS = np.int32(-0x70002000)  # 0x8FFFE000: the bits of a float16, 13 further left
 
 
 def where_it_lies(values: Any) -> Any:

@@ -73,7 +73,7 @@ def map_idx(path: str | os.PathLike[str]) -> np.ndarray:
     Returns
     -------
     array : read-only, of the shape the header gives; elements of several bytes in the file's byte order,
-        which is big-endian. `fit_path` never copies one of bytes, however large.
+        which is big-endian. `fit_path` converts blocks of its rows and never copies it whole, however large.
 
     Raises
     ------

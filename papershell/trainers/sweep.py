@@ -35,8 +35,9 @@ class Sweep:
     masks : (F, N) the rows that each of these was fitted to.
     validation : how the paths of ``apart`` do on the rows held out: (R,) means over the folds. None without them.
     test : how ``solution`` does on the test part; None without one.
-    best : index of the rate of the highest accuracy, on the rows held out if there are any, else on the test part; of
-        equals that of the lowest log loss, then the largest.
+    best : index of the rate of the lowest log loss, on the rows held out if there are any, else on the test part; of
+        equals the largest. Accuracy would leave the choice to single samples at the border of two classes, which two
+        proven solutions may put on either side.
     """
 
     l2: np.ndarray
@@ -157,7 +158,7 @@ def sweep(
     test = whole.evaluate(data.X_test, y_test) if len(y_test) else None
     merit = own or test
     assert merit, "without a test part rows are held out"
-    best = max(range(len(rates)), key=lambda r: (merit.accuracy[r], -merit.log_loss[r], rates[r]))
+    best = max(range(len(rates)), key=lambda r: (-merit.log_loss[r], rates[r]))
     return Sweep(rates, loss, data.classes, whole, apart, masks, own, test, best)
 
 

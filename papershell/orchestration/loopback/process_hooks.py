@@ -145,7 +145,7 @@ def local_dataflow(text: str, folders: Mapping[str, str]) -> str:
     for expression in _expressions(flow):
         source = json.loads(expression["function_source"])
         expression["function_source"] = json.dumps(_rebased(source, base))
-    return str(yaml.safe_dump(flow, sort_keys=False))
+    return str(yaml.safe_dump(flow, sort_keys=False, width=float("inf")))
 
 
 def _place(address: str, folders: Mapping[str, str]) -> str | None:

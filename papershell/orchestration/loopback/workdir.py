@@ -40,6 +40,9 @@ def take(source: Path, folder: Path) -> None:
     shutil.move(source, folder)
     shutil.rmtree(folder / "azureml-setup", ignore_errors=True)
     (folder / "invocation.zip").unlink(missing_ok=True)
+    for path in (folder, *folder.rglob("*")):
+        if not path.is_symlink():
+            path.chmod(path.stat().st_mode & 0o700)  # the client made it for all to read
     _make_places(folder)
 
 

@@ -40,7 +40,8 @@ def add_version(store: Store, model: Document) -> Document:
     version = 1 + max((m["version"] for m in store.all("model", f"{name}:")), default=0)
     key = f"{name}:{version}"
     stamps = {"id": key, "version": version, "createdTime": timestamp(), "modifiedTime": timestamp()}
-    return store.put("model", key, model | stamps)
+    # azureml-core, which goes through them, cannot list a model without data sets
+    return store.put("model", key, model | stamps | {"datasets": model.get("datasets") or []})
 
 
 @routes("GET", _BASE + "/models")

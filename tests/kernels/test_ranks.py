@@ -76,6 +76,21 @@ def assert_same_on_all(case: str, first: dict, second: dict, third: dict) -> Non
         assert_same_optimum(theirs, (alone.coef[f, r], alone.intercept[f, r]), RATES[r], total[f], TOL)
 
 
+def test_ranks_share_the_rows_of_one_mapped_file_of_halves(tmp_path):
+    X, y = blobs(N, 12)
+    np.save(tmp_path / "X.npy", X.astype(np.float16))
+    np.save(tmp_path / "y.npy", y)
+    body = """
+        X, y = np.load("X.npy", mmap_mode="r"), np.load("y.npy")
+        np.save(f"loss {rank}", fit_path(X, y, [0.5, 20.0], gap=1e-8).loss)
+    """
+    done = under_torchrun(tmp_path, 2, body)
+    assert done.returncode == 0, done.stderr
+    alone = fit_path(X.astype(np.float16).astype(np.float64), y, RATES, gap=1e-8, backend="numpy")
+    for rank in range(2):
+        np.testing.assert_allclose(np.load(tmp_path / f"loss {rank}.npy"), alone.loss, rtol=1e-8)
+
+
 def test_whatever_goes_wrong_ends_on_every_rank_with_its_reason(tmp_path):
     body = """
         def stop(passes, left, norm):

@@ -112,8 +112,13 @@ def largest_magnitude(X: Any) -> float:
 
 def row_blocks(X: Any) -> Iterator[slice]:
     """Cut the rows of X (N, P) into blocks of at most `BLOCK_BYTES`, or of one row."""
-    size = max(1, BLOCK_BYTES // (X.shape[1] * X.dtype.itemsize))
-    return (slice(first, first + size) for first in range(0, X.shape[0], size))
+    return blocks(X.shape[0], X.shape[1] * X.dtype.itemsize)
+
+
+def blocks(n_rows: int, row_bytes: int, block_bytes: int | None = None) -> Iterator[slice]:
+    """Cut ``n_rows`` rows into blocks of at most ``block_bytes`` (`BLOCK_BYTES` if not given), or of one row."""
+    size = max(1, (block_bytes or BLOCK_BYTES) // max(1, row_bytes))
+    return (slice(first, min(first + size, n_rows)) for first in range(0, n_rows, size))
 
 
 def _tensor_of_the_host(tensor: Any) -> np.ndarray:

@@ -10,11 +10,11 @@ from functools import cached_property
 
 import numpy as np
 
+from papershell.kernels import arrays
 from papershell.trainers import cifar10
 
 KNOWN = {"57736647": "digits", "3528fddb": "mnist"}  # by fingerprint
 NAMED = ("digits", "mnist", "cifar10")
-BLOCK_BYTES = 1 << 24  # of a large array that is looked at piece by piece
 
 
 class DataError(ValueError):
@@ -82,12 +82,6 @@ class Dataset:
         return f"{name}-{self.fingerprint}" if name in NAMED else name
 
 
-def blocks(n_rows: int, row_bytes: int) -> Iterator[slice]:
-    """Slices that divide ``n_rows`` rows into blocks of about `BLOCK_BYTES`."""
-    size = max(1, BLOCK_BYTES // max(1, row_bytes))
-    return (slice(first, first + size) for first in range(0, n_rows, size))
-
-
 def assemble(
     name: str,
     X_train: np.ndarray,
@@ -124,7 +118,7 @@ def _pieces(array: np.ndarray) -> Iterator[bytes | memoryview]:
     if array.ndim == 1:
         yield "\0".join(array).encode() if array.dtype.kind == "U" else array.astype("<i8").tobytes()
         return
-    for part in blocks(len(array), array[:1].nbytes):
+    for part in arrays.blocks(len(array), array[:1].nbytes):
         yield np.ascontiguousarray(array[part]).view(np.uint8).data
 
 

@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from papershell.kernels import arrays
 from papershell.kernels.files import replacing, write_json
+from papershell.kernels.logreg.losses import class_scores, probabilities
 from papershell.trainers import SEED
-from papershell.trainers.dataset import blocks
 from papershell.trainers.formats.npz import read_npz
 from papershell.trainers.provenance import manifest
 
@@ -71,15 +72,13 @@ class LinearModel:
                 f"predict on samples of the same size"
             )
         W, found = self.coef.T * unit(X), np.empty((len(X), len(self.classes)))
-        for part in blocks(len(X), 8 * X.shape[1]):
+        for part in arrays.blocks(len(X), 8 * X.shape[1]):
             np.matmul(X[part].astype(np.float64), W, out=found[part])
         return found + self.intercept
 
     def probabilities(self, scores: np.ndarray) -> np.ndarray:
         """Return the probability of each class (N, K) from `scores`: the softmax, or the shares of K sigmoids."""
-        logs = scores if self.loss == "multinomial" else -np.logaddexp(0, -scores)
-        found = np.exp(logs - logs.max(axis=1, keepdims=True))
-        return found / found.sum(axis=1, keepdims=True)
+        return probabilities(np, class_scores(np, scores, self.loss))
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         """Return the label of each row of ``X``; parameters and errors are those of `scores`."""

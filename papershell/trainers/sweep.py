@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from papershell.kernels import Evaluation, PathSolution, fit_path
-from papershell.trainers.dataset import Dataset, blocks
+from papershell.kernels import Evaluation, PathSolution, arrays, fit_path
+from papershell.trainers.dataset import Dataset
 from papershell.trainers.judging import Report, judge
 from papershell.trainers.linear_model import LinearModel, unit
 from papershell.trainers.program import interruptible
@@ -187,7 +187,7 @@ def _judge(
     """The report of models on rows of X (N, P) each, of the classes y (N,)."""
     found = []
     for model, own in zip(models, rows, strict=True):
-        for block in blocks(len(own), 8 * (X.shape[1] + len(model.classes))):
+        for block in arrays.blocks(len(own), 8 * (X.shape[1] + len(model.classes))):
             index = own[block]
             scores = model.scores(X[index])
             predicted, each = scores.argmax(axis=1), np.arange(len(index))

@@ -218,7 +218,7 @@ def test_scores_and_probabilities_follow_their_formulas(monkeypatch, dtype, loss
     X = rng.integers(0, 100, (50, 4)).astype(dtype)
     scores = X.astype(float) / (255 if dtype == "uint8" else 1) @ model.coef.T + model.intercept
     with monkeypatch.context() as patch:
-        patch.setattr("papershell.trainers.dataset.BLOCK_BYTES", 100)  # three rows
+        patch.setattr("papershell.kernels.arrays.BLOCK_BYTES", 100)  # three rows
         np.testing.assert_allclose(model.scores(X), scores, rtol=1e-12)
     each = np.exp(scores) if loss == "multinomial" else 1 / (1 + np.exp(-scores))
     np.testing.assert_allclose(model.probabilities(scores), each / each.sum(axis=1, keepdims=True), rtol=1e-9)

@@ -33,6 +33,11 @@ def probabilities(xp: ModuleType, Z: Array) -> Array:
     return e / xp.sum(e, axis=1, keepdims=True)
 
 
+def class_scores(xp: ModuleType, Z: Array, loss: str) -> Array:
+    """Return numbers whose softmax is the classes' probabilities: logits ``Z``, or for one-vs-rest log(sigmoid)."""
+    return Z if loss == "multinomial" else -xp.logaddexp(xp.zeros_like(Z), -Z)
+
+
 def onehot(xp: ModuleType, y: Array, Z: Array) -> Array:
     """Return the labels ``y`` (n,) as zeros and ones of the shape and type of ``Z`` (n, K)."""
     if Z.shape[1] == 1:

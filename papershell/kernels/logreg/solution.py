@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from papershell.kernels import backends
+from papershell.kernels import arrays, backends
 from papershell.kernels.logreg import validate
-from papershell.kernels.logreg.losses import probabilities
+from papershell.kernels.logreg.losses import class_scores, probabilities
 from papershell.kernels.logreg.problem import Samples
 from papershell.kernels.placement import follow
 
@@ -94,7 +94,8 @@ class PathSolution:
         X, K = validate.features(X), self.coef.shape[-2]
         found = np.empty((self._models, len(X), K))
         for rows, Z in self._logits(X):
-            found[:, rows] = probabilities(np, self._scores(Z).reshape(-1, K)).reshape(Z.shape)
+            scores = class_scores(np, Z, self.objective).reshape(-1, K)
+            found[:, rows] = probabilities(np, scores).reshape(Z.shape)
         return found.reshape(*self._leading, len(X), K)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> np.ndarray:
@@ -121,7 +122,8 @@ class PathSolution:
         weight = validate.evaluation_weight(sample_weight, len(X), folds)
         sums = np.zeros((2, folds, self._models // folds))
         for rows, Z in self._logits(X):
-            hits, losses = Z.argmax(axis=2) == y[rows], -log_probability(self._scores(Z), y[rows])
+            hits = Z.argmax(axis=2) == y[rows]
+            losses = -log_probability(class_scores(np, Z, self.objective), y[rows])
             each = np.stack([hits, losses]).reshape(*sums.shape, -1)
             sums += np.einsum("sfrn,fn->sfr", each, np.broadcast_to(weight[:, rows], (folds, len(hits[0]))))
         accuracy, log_loss = (sums / weight.sum(axis=1)[:, None]).reshape(2, *self._leading)
@@ -139,10 +141,6 @@ class PathSolution:
     def _folds(self) -> int:
         return self._leading[0] if len(self._leading) == 2 else 1
 
-    def _scores(self, Z: np.ndarray) -> np.ndarray:
-        """Return numbers whose softmax is the probabilities: the logits, or for one-vs-rest log(sigmoid)."""
-        return Z if self.objective == "multinomial" else -np.logaddexp(0.0, -Z)
-
     def _logits(self, X: Any) -> Iterator[tuple[slice, np.ndarray]]:
         """Yield blocks of rows and the logits (M, n, K) of all M models for them."""
         (X, backend), (K, P) = follow(X, self.backend), self.coef.shape[-2:]
@@ -152,9 +150,7 @@ class PathSolution:
         theta = np.concatenate([self.coef, self.intercept[..., None]], axis=-1).reshape(-1, K, P + 1)
         make = backends.implementation("logreg", backend).Engine
         whole = Samples(X, np.zeros(len(X), np.int64), np.ones((1, len(X))), K, self.scale, True)
-        size = max(1, LOGITS_BYTES // (8 * len(theta) * K))
-        for first in range(0, len(X), size):
-            rows = slice(first, min(first + size, len(X)))
+        for rows in arrays.blocks(len(X), 8 * len(theta) * K, LOGITS_BYTES):
             engine = make(whole.take(rows))
             with engine.limits():
                 Z = engine.logits(theta)

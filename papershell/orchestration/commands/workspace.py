@@ -100,12 +100,7 @@ def open_page(
     run: Annotated[
         str | None, typer.Argument(help="Id of a run, to see its page.", show_default=False)
     ] = None,
-    root: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder of the workspace (default: your own loopback workspace).", show_default=False
-        ),
-    ] = None,
+    root: Root = None,
 ) -> None:
     """Look at a loopback workspace in the browser; without one, print a link to its page.
 

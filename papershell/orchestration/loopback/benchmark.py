@@ -25,6 +25,7 @@ from papershell.orchestration.azure.run_handle import RunHandle
 if TYPE_CHECKING:
     from azureml.core import Workspace
 
+CLUSTER = Cluster("c1", "STANDARD_D2s_v5")
 REPEATS = 5
 SCRIPT = """
 import sys
@@ -41,7 +42,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=50, help="how many are submitted at once")
     count = parser.parse_args().runs
-    with tempfile.TemporaryDirectory() as folder, _workspace(Path(folder)) as root:
+    with tempfile.TemporaryDirectory() as folder, served_workspace(Path(folder)) as root:
         source = Path(folder) / "source"
         source.mkdir()
         (source / "train.py").write_text(SCRIPT)
@@ -64,13 +65,13 @@ def main() -> None:
 
 
 @contextmanager
-def _workspace(folder: Path) -> Iterator[Path]:
+def served_workspace(folder: Path) -> Iterator[Path]:
     """Serve a workspace in a process of its own, with a home folder of its own."""
     os.environ["HOME"] = str(folder)
     root = folder / "workspace"
     loopback.start(root, arguments=("--slots", str(os.cpu_count() or 2)))
     try:
-        ensure_cluster(loopback.connect(root), Cluster("c1", "STANDARD_D2s_v5"), show=lambda line: None)
+        ensure_cluster(loopback.connect(root), CLUSTER, show=lambda line: None)
         yield root
     finally:
         loopback.stop(root)
@@ -80,7 +81,11 @@ def _submit(workspace: Workspace, source: Path, number: int) -> RunHandle:
     from azureml.core import Environment, Experiment, ScriptRunConfig
 
     config = ScriptRunConfig(
-        str(source), script="train.py", arguments=[number], compute_target="c1", environment=Environment("e")
+        str(source),
+        script="train.py",
+        arguments=[number],
+        compute_target=CLUSTER.name,
+        environment=Environment("e"),
     )
     return RunHandle(Experiment(workspace, "benchmark").submit(config))
 

@@ -9,11 +9,8 @@ the four newest.
 from __future__ import annotations
 
 import argparse
-import os
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -23,13 +20,13 @@ import numpy as np
 import requests
 
 from papershell.orchestration import loopback
-from papershell.orchestration.azure.job import Cluster, TrainJob, build_job
+from papershell.orchestration.azure.job import TrainJob, build_job
 from papershell.orchestration.azure.run_handle import RunHandle
 from papershell.orchestration.azure.submission import submit
+from papershell.orchestration.loopback.benchmark import CLUSTER, served_workspace
 from papershell.orchestration.loopback.names import SCOPE
 
 LIMIT_MS = 200.0
-CLUSTER = Cluster("c1", "STANDARD_D2s_v5")
 SCRIPT = """
 import mlflow
 import numpy as np
@@ -56,7 +53,7 @@ def main() -> None:
         "--recorded", type=int, default=0, help="so many runs of 400 values lie there before (default: 0)"
     )
     flags = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder, _workspace(Path(folder)) as root:
+    with tempfile.TemporaryDirectory() as folder, served_workspace(Path(folder)) as root:
         jobs = _jobs(Path(folder))
         _record(root, flags.recorded)
         print(f"{'runs':>5} {'Completed':>9}   median and slowest answer, ms")
@@ -72,17 +69,6 @@ def main() -> None:
             print(f"{flags.recorded + number:5} {states.count('Completed'):>7}/4   {shown}", flush=True)
         verdict = "held" if slowest < LIMIT_MS else "broken"
         print(f"slowest answer: {slowest:.1f} ms; the bound is {LIMIT_MS:g} ms: {verdict}")
-
-
-@contextmanager
-def _workspace(folder: Path) -> Iterator[Path]:
-    os.environ["HOME"] = str(folder)
-    root = folder / "workspace"
-    loopback.start(root, arguments=("--slots", str(os.cpu_count() or 2)))
-    try:
-        yield root
-    finally:
-        loopback.stop(root)
 
 
 def _jobs(folder: Path) -> list[TrainJob]:

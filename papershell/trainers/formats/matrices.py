@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from papershell.trainers.dataset import DataError, Dataset, assemble, blocks
+from papershell.kernels import arrays
+from papershell.trainers.dataset import DataError, Dataset, assemble
 from papershell.trainers.formats.npy import map_npy
 from papershell.trainers.formats.npz import NO_OBJECTS, names_in, read_npz
 from papershell.trainers.formats.tensors import bfloat16, map_tensors
@@ -24,7 +25,6 @@ _ROLES = {
     "X_test": ("x_test",),
     "y_test": ("y_test",),
 }
-_EXPONENT_BITS = {"float16": 0x7C00, "bfloat16": 0x7F80}  # all set in NaN and infinity, and only there
 
 
 def holds_matrices(place: Path) -> bool:
@@ -57,11 +57,11 @@ def read_matrices(place: Path, *, name: str) -> Dataset:
     """
     place = place.parent if place.suffix == ".npy" else place
     found = _find(place)
-    arrays = read_arrays(place, list(found.values()))
+    held = read_arrays(place, list(found.values()))
     title = {role: f"{array} of {place}" for role, array in found.items()}
-    X = {role: check_features(arrays[found[role]], title[role]) for role in found if role.startswith("X")}
+    X = {role: check_features(held[found[role]], title[role]) for role in found if role.startswith("X")}
     y = {
-        role: check_labels(arrays[found[role]], title[role], len(X[role.replace("y", "X")]))
+        role: check_labels(held[found[role]], title[role], len(X[role.replace("y", "X")]))
         for role in found
         if role.startswith("y")
     }
@@ -169,17 +169,11 @@ def _first_unsound(X: np.ndarray) -> int | None:
     """The first row with NaN or infinity."""
     if X.dtype.kind in "iub":
         return None
-    for part in blocks(len(X), X[:1].nbytes):
-        sound = _finite(X[part])
-        if not sound.all():
-            return part.start + int(sound.reshape(len(sound), -1).all(axis=1).argmin())
+    for part in arrays.blocks(len(X), X[:1].nbytes):
+        if not np.isfinite(arrays.largest_magnitude(X[part])):
+            sound = np.isfinite(X[part]).reshape(len(X[part]), -1)
+            return part.start + int(sound.all(axis=1).argmin())
     return None
-
-
-def _finite(X: np.ndarray) -> np.ndarray:
-    if bits := _EXPONENT_BITS.get(X.dtype.name):
-        return (X.view(np.uint16) & np.uint16(bits)) != bits
-    return np.isfinite(X)
 
 
 def check_labels(array: np.ndarray, title: str, n_samples: int) -> np.ndarray:

@@ -6,6 +6,8 @@ A problem that this does not bring to a proof is left to `papershell.kernels.log
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from papershell.kernels.logreg.certificate import distance
@@ -15,6 +17,7 @@ from papershell.kernels.logreg.problem import Identity, Problem, Samples
 
 MOST_PRODUCTS = 20_000_000  # of one Hessian
 MOST_UNKNOWNS = 200
+MOST_FEATURES, FEWEST_ROWS = 65, 200_000  # of two classes on many rows: 100,000 x 60 take no less time
 STEPS, HALVINGS = 60, 30
 
 
@@ -22,6 +25,24 @@ def is_small(samples: Samples, problems: list[Problem]) -> bool:
     """Return whether a whole Hessian takes less than what a pass of the general solver does beside its products."""
     unknowns = samples.width * max(problem.columns for problem in problems)
     return unknowns <= MOST_UNKNOWNS and len(samples.y) * unknowns**2 <= MOST_PRODUCTS
+
+
+def minimizer(samples: Samples, problems: list[Problem], backend: str) -> Callable[..., Result | None] | None:
+    """Return what minimizes a problem with its whole Hessian, as `minimize` does, or None if that does not pay."""
+    if backend == "numba" and is_tall(samples, problems):
+        from papershell.kernels.logreg import on_tall_rows
+
+        return on_tall_rows.minimize
+    return minimize if is_small(samples, problems) else None
+
+
+def is_tall(samples: Samples, problems: list[Problem]) -> bool:
+    """Return whether a Hessian of two classes takes less than the passes that it saves."""
+    return (
+        samples.width <= MOST_FEATURES
+        and len(samples.y) >= FEWEST_ROWS
+        and all(problem.columns == 1 for problem in problems)
+    )
 
 
 def minimize(

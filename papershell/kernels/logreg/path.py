@@ -15,7 +15,6 @@ from papershell.kernels.logreg.coarse import coarse_starts
 from papershell.kernels.logreg.cost import choose_backend
 from papershell.kernels.logreg.distributed import is_alone, solve_on_ranks
 from papershell.kernels.logreg.iteration import Result, Status
-from papershell.kernels.logreg.newton import is_small
 from papershell.kernels.logreg.preconditioner import Preconditioners
 from papershell.kernels.logreg.problem import Identity, Problem, Samples, coordinates
 from papershell.kernels.logreg.solution import PathSolution
@@ -133,11 +132,11 @@ def fit_path(
 
     largest_row = float(np.sqrt(layout.samples.X.shape[1])) * layout.largest_feature
     progress = Progress(layout, problems, callback, on_step)
-    small: dict[int, Result] = {}
+    whole: dict[int, Result] = {}
     on_cpu = isinstance(X, np.ndarray)
-    if backend == "auto" and on_cpu and is_alone() and is_small(layout.samples, list(problems.values())):
-        small = layout.minimize_small(problems, largest_row, max_iter, progress)
-    left = {number: problem for number, problem in problems.items() if number not in small}
+    if backend == "auto" and on_cpu and is_alone():
+        whole = layout.minimize_whole(problems, name, largest_row, max_iter, progress)
+    left = {number: problem for number, problem in problems.items() if number not in whole}
 
     def solve(engine: Any, rows: Any) -> dict[int, Result]:
         preconditioners = Preconditioners(
@@ -160,7 +159,7 @@ def fit_path(
             progress.end(found)
         return found
 
-    found = small | (solve_on_ranks(make, layout.samples, solve) if left else {})
+    found = whole | (solve_on_ranks(make, layout.samples, solve) if left else {})
     return layout.pack(found, name)
 
 
@@ -235,18 +234,24 @@ class Layout:
             theta = theta[problem.positive : problem.positive + 1]
         return self.variables.inverse(theta)
 
-    def minimize_small(
-        self, problems: dict[int, Problem], largest_row: float, max_iter: int, progress: Progress
+    def minimize_whole(
+        self,
+        problems: dict[int, Problem],
+        backend: str,
+        largest_row: float,
+        max_iter: int,
+        progress: Progress,
     ) -> dict[int, Result]:
         """Return those problems that Newton's method with the whole Hessian brings to a proof, or to max_iter."""
         found: dict[int, Result] = {}
         trails: dict[int, list[tuple[np.ndarray, float]]] = {}
+        minimize = newton.minimizer(self.samples, list(problems.values()), backend)
+        if minimize is None:
+            return found
         with one_blas_thread():
             for number, problem in problems.items():
                 start, trail = self.start(number, problem), trails.setdefault(number, [])
-                result = newton.minimize(
-                    self.samples, problem, start, self.variables, largest_row, max_iter, trail
-                )
+                result = minimize(self.samples, problem, start, self.variables, largest_row, max_iter, trail)
                 if result is not None:
                     found[number] = result
                     trail.append((result.theta, result.grad_norm))

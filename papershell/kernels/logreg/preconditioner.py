@@ -66,15 +66,21 @@ def stratified_rows(samples: Samples, most: int) -> tuple[np.ndarray, np.ndarray
     N = len(samples.y)
     if most >= N:
         return np.arange(N), np.ones(N)
-    rng, order = np.random.default_rng(0), np.argsort(narrow(samples.y, samples.n_classes), kind="stable")
-    counts = np.bincount(samples.y, minlength=samples.n_classes)
-    chosen, times = [], []
-    for members in np.split(order, np.cumsum(counts)[:-1]):
+    rng, chosen, times = np.random.default_rng(0), [], []
+    for members in rows_by_class(samples.y, samples.n_classes):
         size = min(members.size, max(int(most * members.size / N), most // (2 * samples.n_classes)))
         edges = np.linspace(0, members.size, size + 1)
         chosen.append(members[(edges[:-1] + rng.random(size) * np.diff(edges)).astype(np.int64)])
         times.append(np.full(size, members.size / size))
     return np.concatenate(chosen), np.concatenate(times)
+
+
+def rows_by_class(y: np.ndarray, K: int) -> list[np.ndarray]:
+    """Return the row numbers of each class, rising."""
+    if K == 2:  # a third of the time of sorting
+        return [np.flatnonzero(y == 0), np.flatnonzero(y)]
+    order = np.argsort(narrow(y, K), kind="stable")
+    return np.split(order, np.cumsum(np.bincount(y, minlength=K))[:-1])
 
 
 def narrow(y: np.ndarray, K: int) -> np.ndarray:

@@ -8,6 +8,7 @@ import numpy as np
 
 from papershell.kernels import arrays
 from papershell.kernels.logreg.losses import LOSSES
+from papershell.kernels.threads import pool
 
 LARGEST_NUMBER, LARGEST_SOLVED = 1e150, 1e18  # float64 holds squares of the one, float32 of the other
 LARGEST_BYTE = {"uint8": 255.0, "int8": 128.0}
@@ -37,12 +38,11 @@ def magnitude(X: Any) -> float:
     """Return max |x| of `features`, of bytes the largest possible, or raise ValueError if one is huge or not finite."""
     if arrays.kind(X) in LARGEST_BYTE:
         return LARGEST_BYTE[arrays.kind(X)]
-    largest = 0.0
-    for block in arrays.row_blocks(X):
-        largest = max(largest, found := arrays.largest_magnitude(X[block]))
-        if not np.isfinite(found):
-            raise ValueError(not_finite(X))
-    return no_larger(largest, LARGEST_NUMBER)
+    each = pool().map if isinstance(X, np.ndarray) else map
+    largest = np.fromiter(each(lambda block: arrays.largest_magnitude(X[block]), arrays.row_blocks(X)), float)
+    if not np.isfinite(largest).all():
+        raise ValueError(not_finite(X))
+    return no_larger(float(largest.max()), LARGEST_NUMBER)
 
 
 def no_larger(largest: float, bound: float) -> float:

@@ -29,7 +29,7 @@ from papershell.benchmarks.trees import (
     subject_of,
 )
 
-LEAST, BUDGET_S = 0.03, 40.0
+LEAST, BUDGET_S = 0.03, 48.0
 TURN_S = 0.02  # of a process, at least
 FEWEST_TURNS, MOST_TURNS = 5, 32  # of each process in a set
 OLD, NEW, CONTROL = "old commit", "new commit", "old commit again"

@@ -30,7 +30,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import stdtrit
 
-LOOKS = (2, 3, 4, 6, 8, 12)
+LOOKS = (2, 3, 4, 6, 8, 12, 16)
 ALPHA = 0.05
 FLOOR_SHARE = 1 / 3
 

@@ -1,9 +1,9 @@
 """Two commits compared, case by case: ``papershell bench check --against`` and ``bench bisect``.
 
-For each file of benchmarks three processes run at once, one of the new tree and two of the old (the second is the
-control). All three have the same case ready; the parent asks them in turn to time some calls, in blocks whose order
-is drawn anew, while the others are blocked on their pipes. `papershell.benchmarks.decide` reads the blocks. Fresh
-processes measure each slowdown again, and each case that it cannot decide.
+For each file of benchmarks a set of three processes runs at once, one of the new tree and two of the old (the second
+is the control). All three have the same case ready; the parent asks them in turn to time some calls, in rounds whose
+order is drawn anew, while the others are blocked on their pipes. Sets of fresh processes follow until
+`papershell.benchmarks.decide` has read enough of them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from papershell.benchmarks import decide
-from papershell.benchmarks.decide import LOOKS, UNREAD, Block, Reading
+from papershell.benchmarks.decide import LOOKS, UNREAD, Reading, Times
 from papershell.benchmarks.runner import FOLDER
 from papershell.benchmarks.servers import CaseEnded, ProtocolError, Server, ServerError, serving
 from papershell.benchmarks.trees import (
@@ -29,9 +29,9 @@ from papershell.benchmarks.trees import (
     subject_of,
 )
 
-LEAST, BUDGET_S = 0.03, 20.0
+LEAST, BUDGET_S = 0.03, 48.0
 TURN_S = 0.02  # of a process, at least
-TURNS = 2  # of each process in a block
+FEWEST_TURNS, MOST_TURNS = 5, 32  # of each process in a set
 OLD, NEW, CONTROL = "old commit", "new commit", "old commit again"
 
 
@@ -45,7 +45,7 @@ class Wish:
     select : expression of pytest's ``-k``; without one the cases marked slow are left out.
     device : ``cpu``, ``cuda`` or ``any``.
     least : the slowdown to find, as a share.
-    budget_s : seconds for a case in each set of processes, at most.
+    budget_s : seconds of all turns of a case, at most.
     """
 
     paths: Sequence[Path] = ()
@@ -63,7 +63,7 @@ class Verdict:
     ----------
     key : the benchmark, as `papershell.benchmarks.records.key_of` names it; a file that one tree lacks.
     state : of a `Reading`, or ``new``, ``vanished``, ``skipped``, ``failed``.
-    reading : of the set of processes that decided.
+    reading : of all sets of processes.
     call_s : seconds of a call, about.
     said : why it failed, or was skipped.
     """
@@ -79,17 +79,18 @@ class Verdict:
 class _Case:
     """What the sets of processes found of a benchmark so far."""
 
-    readings: list[Reading] = field(default_factory=list)
+    sets: list[Times] = field(default_factory=list)
     call_s: float = 0.0
+    spent_s: float = 0.0
     ended: Verdict | None = None
 
-    def verdict(self, key: str) -> Verdict:
-        reading = decide.verdict_of(self.readings)
+    def verdict(self, key: str, wish: Wish) -> Verdict:
+        reading = decide.read(self.sets, wish.least)
         return self.ended or Verdict(key, reading.state, reading, self.call_s)
 
-    @property
-    def settled(self) -> bool:
-        return self.ended is not None or decide.settled(self.readings)
+    def is_settled(self, wish: Wish) -> bool:
+        done = self.ended is not None or self.spent_s >= wish.budget_s
+        return done or decide.is_settled(self.sets, wish.least)
 
 
 def against_commit(name: str, wish: Wish, tell: Callable[[Verdict], None]) -> list[Verdict]:
@@ -213,8 +214,8 @@ def files(old: Path, new: Path, paths: Sequence[Path]) -> list[Path]:
 def _compare_file(repository: Path, trees: Mapping[str, Path], file: Path, wish: Wish) -> list[Verdict]:
     """Return the verdicts on a file's benchmarks; sets of fresh processes run until all are settled."""
     cases: dict[str, _Case] = {}
-    for number in range(decide.MOST_SETS):
-        keys = [key for key, case in cases.items() if not case.settled]
+    for number in range(LOOKS[-1]):
+        keys = [key for key, case in cases.items() if not case.is_settled(wish)]
         if keys or not number:
             try:
                 _one_set(repository, trees, file, wish, cases, keys)
@@ -223,7 +224,7 @@ def _compare_file(repository: Path, trees: Mapping[str, Path], file: Path, wish:
             except ServerError as error:
                 cases = cases or {str(file): _Case()}
                 _fail(cases, keys or list(cases), str(error))
-    return [case.verdict(key) for key, case in cases.items()]
+    return [case.verdict(key, wish) for key, case in cases.items()]
 
 
 def _one_set(
@@ -236,15 +237,14 @@ def _one_set(
 ) -> None:
     """Let three fresh processes measure ``keys``, of the first set all that both trees have, into ``cases``."""
     with ExitStack() as stack:
-        servers, have = dict[str, Server](), dict[str, list[str]]()
-        for name in (NEW, OLD, CONTROL):
-            servers[name] = stack.enter_context(
+        servers = {
+            name: stack.enter_context(
                 serving(repository, trees[name], file, name=name, outside=bool(wish.paths),
                         select=wish.select, device=wish.device)
-            )  # fmt: skip
-            have[name] = servers[name].collected()
-            if not have[NEW]:
-                return
+            )
+            for name in (NEW, OLD, CONTROL)
+        }  # fmt: skip
+        have = {name: server.collected() for name, server in servers.items()}
         if not cases:
             cases |= _cases(have[OLD], have[NEW])
             keys = [key for key, case in cases.items() if not case.ended]
@@ -272,19 +272,23 @@ def _fail(cases: dict[str, _Case], keys: Iterable[str], said: str) -> None:
 
 
 def _measure(servers: Mapping[str, Server], case: _Case, key: str, wish: Wish) -> None:
-    """Let all processes get a case ready and take turns; add what the blocks tell."""
+    """Let all processes get a case ready and take turns; add what these tell."""
     ready = {name: server.ready() for name, server in servers.items()}
     call_s = [seconds for seconds in ready.values() if seconds]
     if len(call_s) == len(servers):
         case.call_s = min(call_s)  # of three: who else computes here makes single calls look long
         calls = math.ceil(TURN_S / case.call_s)
-        need_s = LOOKS[0] * len(servers) * TURNS * calls * case.call_s
+        round_s = len(servers) * calls * case.call_s
+        need_s = LOOKS[0] * FEWEST_TURNS * round_s
         if need_s > wish.budget_s:
-            said = f"{LOOKS[0]} blocks need {need_s:.0f} s; give --budget {math.ceil(2 * need_s)}"
-            case.ended = Verdict(key, "undecided", call_s=case.call_s, said=said)
+            said = f"{FEWEST_TURNS} turns in each of {LOOKS[0]} sets of processes need {need_s:.0f} s; give --budget "
+            case.ended = Verdict(
+                key, "undecided", call_s=case.call_s, said=f"{said}{math.ceil(2 * need_s)} or more"
+            )
         else:
+            turns = round(wish.budget_s / LOOKS[-1] / round_s)
             with suppress(CaseEnded):
-                case.readings.append(_take_turns(servers, calls, wish, case.readings))
+                _take_turns(servers, calls, min(max(turns, FEWEST_TURNS), MOST_TURNS), case)
     endings = {name: server.finish() for name, server in servers.items()}
     for state in ("failed", "skipped"):
         for name, ending in endings.items():
@@ -293,23 +297,16 @@ def _measure(servers: Mapping[str, Server], case: _Case, key: str, wish: Wish) -
                 return
 
 
-def _take_turns(servers: Mapping[str, Server], calls: int, wish: Wish, before: Sequence[Reading]) -> Reading:
-    """Take blocks until they decide, or until the budget is spent."""
-    draw, order, blocks, reading = random.Random(), list(servers), list[Block](), UNREAD
-    end = time.perf_counter() + wish.budget_s
-    for look in LOOKS:
-        while len(blocks) < look:
-            if time.perf_counter() > end:
-                return reading
-            order = _order(order, draw)
-            seconds = dict.fromkeys(order, 0.0)
-            for name in order * TURNS:
-                seconds[name] += servers[name].turn(calls)
-            blocks.append((math.log(seconds[OLD]), math.log(seconds[NEW]), math.log(seconds[CONTROL])))
-        reading = decide.read(blocks, wish.least, before)
-        if reading.state != "undecided":
-            break
-    return reading
+def _take_turns(servers: Mapping[str, Server], calls: int, turns: int, case: _Case) -> None:
+    """Let each process take so many turns, and add the set to the case."""
+    draw, order, begun = random.Random(), list(servers), time.perf_counter()
+    seconds: dict[str, list[float]] = {name: [] for name in servers}
+    for _ in range(turns):
+        order = _order(order, draw)
+        for name in order:
+            seconds[name].append(servers[name].turn(calls))
+    case.sets.append(Times(*(decide.time_of(seconds[name]) for name in (OLD, NEW, CONTROL))))
+    case.spent_s += time.perf_counter() - begun
 
 
 def _order(names: list[str], draw: random.Random) -> list[str]:

@@ -1,46 +1,59 @@
-"""Whether a new commit is slower than an old one, from blocks in which the processes of both took turns.
+"""Whether a new commit is slower than an old one, from sets of fresh processes that took turns at the same calls.
 
-A block gives the logarithms of three times: of the old commit, the new one, and the old one in a second process.
-Two numbers follow from it, the change (new against the mean of both old) and the control (old against old). Their
-medians have intervals that assume nothing about the distribution (`papershell.benchmarks.ratios`).
+A set has three processes: old, new, and old once more (the control). What else computes on the machine makes turns
+longer, never shorter, so the time of a process is the lower quartile of its turns. Processes of the same code differ
+too, by about a percent: their memory lies elsewhere. Only more processes average that out; so a set counts as one
+observation, whatever the number of its turns.
 
-The blocks are looked at after `LOOKS` of them, at no other time, and each look may err with an equal share of `ALPHA`
+On logarithms, with d = new - (old + control) / 2 and c = control - old of k sets, and s^2 the variance of a process:
+
+    change       mean(d), a variance of 3 s^2 / 2k
+    s^2          (sum (d - mean(d))^2 * 2/3 + sum c^2 / 2) / (2k - 1): c has mean zero, and d tells nothing about c
+    interval     mean(d) +- t sqrt(3 s^2 / 2k), t of Student's distribution with 2k - 1 degrees of freedom
+
+The sets are looked at after `LOOKS` of them, at no other time, and each look may err with an equal share of `ALPHA`
 (Bonferroni): looking often does not find what is not there.
 
-    floor        the largest of a third of the slowdown to find, this control, and those of earlier sets of processes
-    resolution   the smallest slowdown that the blocks can show: floor and half the interval of the change
-    slower       the interval of the change lies above the floor; faster: below it, on the other side
+    floor        a third of the slowdown to find
+    resolution   the smallest slowdown that the sets can show: floor and half the interval
+    slower       the interval lies above the floor; faster: below it, on the other side
     same         it lies below the slowdown to find, and the resolution too
-    undecided    none of them; more blocks may tell
+    undecided    none of them; more sets may tell
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from papershell.benchmarks.ratios import interval_rank
+import numpy as np
+from scipy.special import stdtrit
 
-LOOKS = (8, 16, 32, 64, 128, 256)
+LOOKS = (2, 3, 4, 6, 8, 12, 16)
 ALPHA = 0.05
 FLOOR_SHARE = 1 / 3
-VOTES = 2  # of fresh processes, for a slowdown
-MOST_SETS = 3  # of fresh processes
-Block = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Times:
+    """Logarithms of the seconds of a call in the three processes of a set."""
+
+    old: float
+    new: float
+    control: float
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What some blocks tell of a case.
+    """What some sets tell of a case.
 
     Attributes
     ----------
     state : ``slower``, ``faster``, ``same`` or ``undecided``.
     change, low, high : of the time, as a share, and its interval: 0.1 is ten percent slower.
     resolution : the smallest slowdown that they could show, infinite if there are too few.
-    blocks : their number.
-    control : by how much the second old process was slower than the first, as a logarithm.
+    sets : their number.
     is_coarse : whether the slowdown to find is below the resolution.
     """
 
@@ -49,64 +62,50 @@ class Reading:
     low: float
     high: float
     resolution: float
-    blocks: int
-    control: float = 0.0
-    is_coarse: bool = False
+    sets: int
+    is_coarse: bool
 
 
 UNREAD = Reading("undecided", 0.0, -1.0, math.inf, math.inf, 0, is_coarse=True)
 
 
-def read(blocks: Sequence[Block], least: float, before: Iterable[Reading] = ()) -> Reading:
-    """Return what ``blocks`` tell; their number is one of `LOOKS`.
+def time_of(seconds: Sequence[float]) -> float:
+    """Return the logarithm of the lower quartile of a process's turns."""
+    return math.log(np.quantile(seconds, 0.25))
 
-    Parameters
-    ----------
-    blocks : logarithms of seconds: old, new, control.
-    least : the slowdown to find, as a share.
-    before : of earlier sets of processes.
-    """
-    change, low, high = interval(new - (old + control) / 2 for old, new, control in blocks)
-    control, *_ = interval(control - old for old, _, control in blocks)
+
+def read(sets: Sequence[Times], least: float) -> Reading:
+    """Return what the first sets tell, as many as the last look had; ``least`` is the slowdown to find, as a share."""
+    looks = [look for look in LOOKS if look <= len(sets)]
+    return _look(sets[: looks[-1]], least) if looks else UNREAD
+
+
+def is_settled(sets: Sequence[Times], least: float) -> bool:
+    """Return whether no further set of fresh processes is needed."""
+    return len(sets) >= LOOKS[-1] or read(sets, least).state != "undecided"
+
+
+def _look(sets: Sequence[Times], least: float) -> Reading:
+    change, half = interval(sets)
     wanted = math.log1p(least)
-    floor = max(FLOOR_SHARE * wanted, abs(control), *(abs(reading.control) for reading in before))
-    resolution = floor + (high - low) / 2
+    floor = FLOOR_SHARE * wanted
+    low, high, resolution = change - half, change + half, floor + half
     state = "undecided"
     if low > floor:
         state = "slower"
     elif high < -floor:
         state = "faster"
-    elif high < wanted and resolution <= wanted:
+    elif max(high, resolution) <= wanted:
         state = "same"
     change, low, high, sees = (math.expm1(value) for value in (change, low, high, resolution))
-    return Reading(state, change, low, high, sees, len(blocks), control, resolution > wanted)
+    return Reading(state, change, low, high, sees, len(sets), resolution > wanted)
 
 
-def interval(values: Iterable[float]) -> tuple[float, float, float]:
-    """Return the median, and two values between which it lies with the confidence of one look."""
-    ordered = sorted(values)
-    rank = interval_rank(len(ordered), 1 - ALPHA / len(LOOKS))
-    middle = (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
-    return middle, ordered[rank], ordered[-1 - rank]
-
-
-def settled(readings: Sequence[Reading]) -> bool:
-    """Return whether no further set of fresh processes is needed."""
-    return len(readings) == MOST_SETS or verdict_of(readings).state != "undecided"
-
-
-def verdict_of(readings: Sequence[Reading]) -> Reading:
-    """Return the reading that decides, of sets of fresh processes.
-
-    Memory lies elsewhere in each process, which alone moves a time by about a percent; so a slowdown needs the votes
-    of two sets, and no slowdown a vote more than a slowdown has.
-    """
-    slower = [reading for reading in readings if reading.state == "slower"]
-    others = [reading for reading in readings if reading.state in ("same", "faster")]
-    if len(slower) >= VOTES:
-        return min(slower, key=lambda reading: reading.change)
-    if len(others) > len(slower):
-        return others[-1]
-    undecided = [reading for reading in readings if reading.state == "undecided"]
-    best = min(undecided or slower or [UNREAD], key=lambda reading: reading.resolution)
-    return replace(best, state="undecided")
+def interval(sets: Sequence[Times]) -> tuple[float, float]:
+    """Return the change, a logarithm, and half of the interval that holds it with the confidence of one look."""
+    k, freedom = len(sets), 2 * len(sets) - 1
+    changes = np.array([times.new - (times.old + times.control) / 2 for times in sets])
+    controls = np.array([times.control - times.old for times in sets])
+    squares = np.sum((changes - changes.mean()) ** 2) * 2 / 3 + np.sum(controls**2) / 2
+    error = math.sqrt(1.5 * squares / freedom / k)
+    return float(changes.mean()), float(stdtrit(freedom, 1 - ALPHA / len(LOOKS) / 2)) * error

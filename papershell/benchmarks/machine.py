@@ -15,7 +15,7 @@ from papershell.trainers.provenance import versions
 
 LIBRARIES = (
     "numpy", "numba", "scipy", "scikit-learn", "torch", "tensorflow-cpu", "tensorflow", "keras", "jax",
-    "cupy-cuda12x", "cupy-cuda13x", "numba-cuda", "isal", "deflate", "pytest-benchmark",
+    "cupy-cuda12x", "cupy-cuda13x", "numba-cuda", "isal", "deflate", "rapidgzip", "pytest-benchmark",
 )  # fmt: skip
 GPU_FIELDS = ("name", "driver_version", "memory.total", "clocks.max.sm", "power.limit")
 

@@ -88,9 +88,8 @@ function showMachine() {
   const ceilings = html("dl", { class: "ceilings" });
   for (const [name, { value, unit: of }] of Object.entries(machine.ceilings ?? {}))
     ceilings.append(html("div", {}, html("dt", {}, name), html("dd", {}, `${number(value)} ${unit(of)}`)));
-  byId("machine").append(
-    html("div", {}, html("h2", {}, "Machine ", html("code", {}, machine.id)), list),
-    html("div", {}, html("h2", {}, "Ceilings measured in this run"), ceilings));
+  byId("machine").append(html("div", {}, html("h2", {}, "Machine ", html("code", {}, machine.id)), list));
+  if (ceilings.children.length) byId("machine").append(html("div", {}, html("h2", {}, "Ceilings measured in this run"), ceilings));
 }
 
 // ---- the table: value() sorts, cell() shows
@@ -98,6 +97,9 @@ function showMachine() {
 const small = text => text ? [html("small", {}, text)] : [];
 const shown = (value, format, ...more) => present(value) ? [format(value), ...more] : [];
 const sizesOf = c => Object.entries(c.params).filter(([, value]) => typeof value === "number").map(parts => parts.join(" ")).join(", ");
+const twins = new Map(groupBy(cases, c => JSON.stringify([c.group, c.case])));
+const paramsOf = c => twins.get(JSON.stringify([c.group, c.case])).length < 2 ? "" : Object.entries(c.params)
+  .filter(([, value]) => ["number", "string"].includes(typeof value) && value !== c.case).map(parts => parts.join(" ")).join(", ");
 const historyLink = c => hasHistory() && recordedRatios(c).length
   ? html("a", { href: `#history-${c.index}` }, c.case) : html("span", {}, c.case);
 
@@ -142,7 +144,7 @@ const COLUMNS = [
   { title: "Case", kind: "text case", value: c => c.case,
     cell: c => [historyLink(c), ...c.is_reference ? [" ", html("span", { class: "tag" }, "ref")] : [], ...small(sizesOf(c))] },
   { title: "dtype", kind: "trait", value: c => c.dtype, cell: c => shown(c.dtype, String) },
-  { title: "Back end", kind: "trait", value: c => c.backend, cell: c => shown(c.backend, dot, String(c.backend)) },
+  { title: "Back end", kind: "trait", value: c => c.backend, cell: c => c.backend ? [dot(c.backend), c.backend] : [] },
   { title: "Device", kind: "trait", value: c => c.device, cell: c => shown(c.device, String) },
   { title: "Time", kind: "number", value: c => c.stats.median, cell: timeCell },
   { title: "Speed-up", kind: "number", value: c => c.ratio,

@@ -82,7 +82,9 @@ def _new_and_vanished(history: Sequence[Run]) -> dict[str, Any]:
 
 
 def _label(case: Run) -> str:
-    return f"{case['group']}: {case['extra_info'].get('case') or case['name']}"
+    params = (case.get("params") or {}).items()
+    sizes = [f"{name} {value}" for name, value in params if isinstance(value, int | float)]
+    return ", ".join([f"{case['group']}: {case['extra_info'].get('case') or case['name']}", *sizes])
 
 
 def _identity(run: Run) -> dict[str, Any]:

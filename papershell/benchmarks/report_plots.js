@@ -65,7 +65,7 @@ function rooflinePoint({ c, intensity, rate }, x, y) {
 const LETTER = 6.2, LINE = 12;  // pixels of the plots' text, about
 
 function nameWithoutOverlap(links, roofs, width) {  // names that find no room show under the pointer only
-  const taken = roofs.map(text => text.getBBox()).map(box => [box.x, box.y, box.x + box.width, box.y + box.height]);
+  const taken = roofs.map(drawn => drawn.getBBox()).map(box => [box.x, box.y, box.x + box.width, box.y + box.height]);
   const free = ([left, top, right, bottom]) =>
     left >= 0 && right <= width && !taken.some(box => left < box[2] && box[0] < right && top < box[3] && box[1] < bottom);
   for (const link of links) {
@@ -111,7 +111,9 @@ function showRoofline() {
     ...bandwidthRoofs(x, y, bandwidths, rates.length ? Math.max(...rates.map(rate => rate.value)) : y.high),
     ...rateRoofs(x, y, rates, Math.max(...bandwidths.map(roof => roof.value), 0)),
     ...links));
-  nameWithoutOverlap(links, [...box.querySelectorAll(".roof-name:not([transform])")], width);
+  const flat = line => line.getAttribute("y1") === line.getAttribute("y2");
+  const lines = [...box.querySelectorAll(".roof")].filter(flat);
+  nameWithoutOverlap(links, [...lines, ...box.querySelectorAll(".roof-name:not([transform])")], width);
 }
 
 // ---- size against time: a plot for each benchmark and each number among its parameters
@@ -130,7 +132,7 @@ function sizePlots() {
     return sizes.flatMap(name => {
       const others = c => names.filter(other => other !== name && c.params[other] !== c.case);
       return groupBy(ofTest, c => others(c).map(other => `${other} ${c.params[other]}`).join(", "))
-        .filter(([, found]) => new Set(found.map(c => c.params[name])).size > 1)
+        .filter(([, found]) => groupBy(found, c => c.case).some(([, line]) => new Set(line.map(c => c.params[name])).size > 1))
         .map(([facet, found]) => ({ name, facet, found, title: found[0].group }));
     });
   });
@@ -244,25 +246,32 @@ function bisectHint(c, points) {  // if the last run's interval lies below that 
   return [html("p", { class: "hint" }, "slower than in ", commitLink(before.run.commit), ": ", html("code", {}, command))];
 }
 
+const FEW_NAMES = 8;
+
+function listed(names, title) {  // a long list is folded, or it would push the charts away
+  const text = `${names.join("; ")}.`;
+  if (!names.length) return [];
+  return names.length <= FEW_NAMES ? [html("p", {}, `${title}: ${text}`)]
+    : [html("details", {}, html("summary", {}, `${title}: ${count(names.length, "case")}`), text)];
+}
+
 function historyNotes() {
   const { runs, machines } = page.recorded;
   const others = machines > 1 ? ` (${runs} runs of ${machines} machines are recorded)` : "";
-  const notes = [`Speed-up over the reference with its 95 % interval in ${count(page.history.runs.length, "recorded run")}`
-    + ` of this machine${others}; hollow: uncommitted changes. Every axis spans at least ±10 %.`];
-  if (page.new.length) notes.push(`New in this run: ${page.new.join("; ")}.`);
   const vanished = page.vanished.map(gone => `${gone.case} (last in ${short(gone.last_seen)})`);
-  if (vanished.length) notes.push(`Not in this run: ${vanished.join("; ")}.`);
-  return notes;
+  return [html("p", {}, `Speed-up over the reference with its 95 % interval in ${count(page.history.runs.length, "recorded run")}`
+    + ` of this machine${others}; hollow: uncommitted changes. Every axis spans at least ±10 %.`),
+    ...listed(page.new, "New in this run"), ...listed(vanished, "Not in this run")];
 }
 
 function showHistory() {
   byId("history").hidden = !hasHistory();
   if (!hasHistory()) return;
-  byId("recorded").append(...historyNotes().map(note => html("p", {}, note)));
+  byId("recorded").append(...historyNotes());
   for (const c of cases) {
     const points = recordedRatios(c);
     if (!points.length) continue;
-    const name = html("a", { href: `#case-${c.index}` }, html("small", {}, c.group), html("br"), c.case);
+    const name = html("a", { href: `#case-${c.index}` }, html("small", {}, c.group), html("br"), c.case, ...small(paramsOf(c) && ` ${paramsOf(c)}`));
     const figure = html("figure", { id: `history-${c.index}`, class: "panel" },
       html("figcaption", {}, name, html("b", {}, ...shown(c.ratio, ratio))), ...bisectHint(c, points));
     c.drawn.push(figure);

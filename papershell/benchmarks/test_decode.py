@@ -4,11 +4,15 @@ Inflating as a stream was expected to cost something; it wins instead, because a
 fresh pages, each of which faults, and 64 KiB at a time stay in the cache. A function that inflated on one core and
 normalized on another took as long as the two steps (62.7 and 60.9 ms) and was removed: the floor is inflate and
 checksum, 49 ms. So were byte-order kernels for Numba, PyTorch and CUDA, at 0.44 to 0.96 of `frombuffer + astype`.
-The ceiling is what all cores reach with a stream each: one stream keeps one core.
+The ceiling is what all cores reach with a stream each: one stream keeps one core, unless its blocks are inflated in
+parallel. rapidgzip does that on two cores: without an index it searches for blocks and inflates with unknown bytes
+before them (105 ms; `read_idx` takes 64); an index of 0.75 MB spares it both (41 ms), but must be made in a whole pass
+before, and kept beside the file. A file that is read so often is better kept inflated: `map_idx` inflates nothing.
 """
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
@@ -21,6 +25,7 @@ from papershell.benchmarks.case import Case, Work, against
 from papershell.benchmarks.measure import Measure
 from papershell.benchmarks.peers import load_data
 from papershell.kernels import normalize, read_idx
+from papershell.kernels.backends import cpu_count
 
 SHAPE = (60_000, 784)
 HEADER_BYTES = 16
@@ -39,7 +44,27 @@ def libdeflate(path: Path) -> np.ndarray:
     return _pixels(deflate.gzip_decompress(path.read_bytes()))
 
 
-def _pixels(data: bytes) -> np.ndarray:
+def rapidgzip(path: Path, index: bytes = b"") -> np.ndarray:
+    """The blocks of the file on all cores, into memory of the right size; with an index, where they begin is known."""
+    library = pytest.importorskip("rapidgzip")
+    out = np.empty(HEADER_BYTES + SHAPE[0] * SHAPE[1], np.uint8)
+    with library.open(str(path), parallelization=cpu_count()) as file:
+        if index:
+            file.import_index(io.BytesIO(index))
+        file.readinto(out.data)
+    return _pixels(out)
+
+
+@cache
+def block_index(path: Path) -> bytes:
+    """Where the blocks begin and the 32 KiB before each, which rapidgzip finds in a whole pass; not timed."""
+    target = io.BytesIO()
+    with pytest.importorskip("rapidgzip").open(str(path), parallelization=cpu_count()) as file:
+        file.export_index(target)
+    return target.getvalue()
+
+
+def _pixels(data: Any) -> np.ndarray:
     return np.frombuffer(data, np.uint8, offset=HEADER_BYTES).reshape(SHAPE)
 
 
@@ -47,6 +72,8 @@ LOADERS: dict[str, Callable[[Path], Any]] = {
     "gzip + struct + frombuffer": load_data,
     "isal, bare": isal,
     "libdeflate, bare": libdeflate,
+    "rapidgzip, all cores": rapidgzip,
+    "rapidgzip, all cores, with an index": lambda path: rapidgzip(path, block_index(path)),
     "read_idx": lambda path: read_idx(path).reshape(SHAPE),
 }
 

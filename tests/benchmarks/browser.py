@@ -46,7 +46,11 @@ class Page:
         """Return the cells of every visible row by the heading of their column, from top to bottom."""
         return self.js("""
             const cells = row => [...row.cells].map(cell => [cell.dataset.label, cell.innerText]);
-            return [...document.querySelectorAll("tbody tr:not([hidden])")].map(row => Object.fromEntries(cells(row)));
+            const rows = [...document.querySelectorAll("tbody tr:not([hidden])")];
+            for (const row of rows) row.style.contentVisibility = "visible";  // or those out of sight have no text
+            const found = rows.map(row => Object.fromEntries(cells(row)));
+            for (const row of rows) row.style.contentVisibility = "";
+            return found;
         """)
 
     def order(self) -> list[int]:

@@ -156,7 +156,7 @@ def test_a_call_that_is_too_long_for_the_budget_is_undecided(repository: Path, b
     assert (
         code == 3
         and "could not decide  sees nothing" in out
-        and "8 blocks need 24 s; give --budget 49" in out
+        and "5 turns in each of 2 sets of processes need 15 s; give --budget 31 or more" in out
     )
 
 

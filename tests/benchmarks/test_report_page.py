@@ -411,6 +411,33 @@ def test_one_run_draws_no_history_and_has_none_to_compare_with(page: Page) -> No
     assert page.find("tbody a") == []  # no row leads to a history
 
 
+def test_charts_of_cases_with_one_name_say_their_parameters(page: Page) -> None:
+    runs = [make_run(n, cases=[*CASES, *SIZE_CASES]) for n in range(2)]
+    page.open(runs)
+    captions = [figure.text for figure in page.find("#charts figcaption")]
+    assert len({*captions}) == len(captions) == len(CASES) + len(SIZE_CASES)
+    assert not any("case " in caption for caption in captions)
+
+
+def test_a_long_list_of_new_cases_is_folded(page: Page) -> None:
+    page.open([make_run(0), make_run(1, cases=[*CASES, *SIZE_CASES])])
+    (summary,) = page.find("#recorded summary")
+    assert summary.text == f"New in this run: {len(SIZE_CASES)} cases"
+    (details,) = page.find("#recorded details")
+    assert details.size["height"] == pytest.approx(summary.size["height"], abs=1)
+    summary.click()
+    assert details.size["height"] > 1.5 * summary.size["height"]
+    assert "scale: X / 255, rows 60000" in details.text
+
+
+def test_a_run_without_ceilings_has_no_place_for_them(page: Page) -> None:
+    run = make_run()
+    run["machine_info"]["papershell"]["ceilings"] = {}
+    assert [heading.text for heading in page.open([run]).find("#machine h2")] == [
+        "Machine amd-epyc-2c-3f2a9c"
+    ]
+
+
 def test_sizes_are_drawn_against_times_one_line_a_case(page: Page) -> None:
     page.open([make_run(cases=[*CASES, *SIZE_CASES])])
     figures = page.find("#sizes figure")

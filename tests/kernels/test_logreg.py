@@ -322,7 +322,7 @@ def test_batches_that_must_be_split_give_the_same_path(data, pixels, backend, ki
     left: list[int] = []
     split = fit_path(
         X, y, RATES, callback=lambda passes, rates, norm: left.append(rates),
-        settings=Settings(logits_bytes=1), **options,
+        settings=Settings(logits_bytes=16 * len(y) * 3), **options,
     )  # fmt: skip
     assert left == sorted(left, reverse=True) and set(left) == set(range(1, 10))  # one after another
     check(split, X * scale, y, RATES, folds=folds, tol=TIGHT)

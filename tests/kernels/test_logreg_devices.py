@@ -103,6 +103,15 @@ def test_tensors_of_a_warm_start_and_a_rate_that_runs_out(host_tensors):
     check(short, X, y, [1e-3, 1e6], tol=1e-4)
 
 
+@pytest.mark.parametrize("kept", ["on the device", "on the host"])
+def test_tensors_whose_logits_do_not_fit(host_tensors, kept, monkeypatch):
+    from papershell.kernels.logreg import on_torch_cuda
+
+    X, y = blobs(600)  # three blocks
+    monkeypatch.setattr(on_torch_cuda, "is_large", lambda size, device: kept == "on the host" and size > 600)
+    assert_like_the_reference(X, y, "torch", settings=Settings(logits_bytes=1))
+
+
 @pytest.mark.parametrize("host_tensors", ["formulas"], indirect=True)
 @pytest.mark.parametrize("K", [1, 3])
 @pytest.mark.parametrize("kind", ["floats", "bytes"])

@@ -81,14 +81,18 @@ def test_ranks_share_the_rows_of_one_mapped_file_of_halves(tmp_path):
     np.save(tmp_path / "X.npy", X.astype(np.float16))
     np.save(tmp_path / "y.npy", y)
     body = """
+        from papershell.kernels.logreg.path import Settings
         X, y = np.load("X.npy", mmap_mode="r"), np.load("y.npy")
-        np.save(f"loss {rank}", fit_path(X, y, [0.5, 20.0], gap=1e-8).loss)
+        kept, recomputed = (
+            fit_path(X, y, [0.5, 20.0], gap=1e-8, settings=Settings(logits_bytes=room)) for room in (1 << 20, 1)
+        )
+        np.save(f"loss {rank}", [kept.loss, recomputed.loss])
     """
     done = under_torchrun(tmp_path, 2, body)
     assert done.returncode == 0, done.stderr
     alone = fit_path(X.astype(np.float16).astype(np.float64), y, RATES, gap=1e-8, backend="numpy")
     for rank in range(2):
-        np.testing.assert_allclose(np.load(tmp_path / f"loss {rank}.npy"), alone.loss, rtol=1e-8)
+        np.testing.assert_allclose(np.load(tmp_path / f"loss {rank}.npy"), [alone.loss] * 2, rtol=1e-8)
 
 
 def test_whatever_goes_wrong_ends_on_every_rank_with_its_reason(tmp_path):

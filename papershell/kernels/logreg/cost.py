@@ -17,6 +17,7 @@ from papershell.kernels import backends
 from papershell.kernels.logreg.engine import Engine
 from papershell.kernels.logreg.preconditioner import Settings
 from papershell.kernels.logreg.problem import by_rows
+from papershell.kernels.logreg.recomputed import FEWEST_ROWS, LOGITS_BYTES, logits_bytes
 from papershell.kernels.logreg.solver import Settings as Iteration
 
 
@@ -88,12 +89,12 @@ def preparing_s(N: int, P: int, columns: int, problems: int) -> float:
     return (basis + problems * (NEWTON_PASSES if newton else REFRESHES) * refresh) * PREPARING_S
 
 
-def work_bytes(N: int, P: int, K: int, problems: int, dtype: Any) -> int:
+def work_bytes(N: int, P: int, K: int, problems: int, dtype: Any, most_bytes: int = LOGITS_BYTES) -> int:
     """Return a bound of the memory that a fit on the CPU takes beside X; arguments as `seconds`.
 
-    Labels and weights of one fold, logits and directions of all problems, the candidate rows and the coordinates made
-    from them, the matrices of preconditioners, and converted blocks. With more features than rows X X' and what is
-    made of it come to that.
+    Labels and weights of one fold, at most ``most_bytes`` of logits and directions, the candidate rows and the
+    coordinates made from them, the matrices of preconditioners, and converted blocks. With more features than rows X X'
+    and what is made of it come to that.
     """
     sizes, cores, columns = Settings(), backends.cpu_count(), 1 if K == 2 else K
     by_row, itemsize = by_rows(N, P), np.dtype(dtype).itemsize
@@ -102,7 +103,8 @@ def work_bytes(N: int, P: int, K: int, problems: int, dtype: Any) -> int:
     candidates = min(N, max(sizes.candidate_rows, 2 * drawn_rows(Q)))
     coupled = columns * Q <= sizes.largest_dense
     matrix = 8 * ((columns * Q) ** 2 if coupled else columns * Q**2)
-    logits = 16 * (N + candidates) * columns * problems + 48 * N
+    kept = min(logits_bytes(N, columns) * problems, max(most_bytes, logits_bytes(FEWEST_ROWS, columns)))
+    logits = kept + logits_bytes(candidates, columns) * problems + 48 * N
     basis = 8 * min(N, sizes.gram_rows) * P + 24 * min(width, sizes.largest_gram) ** 2
     blocks = cores * (2 * (Engine.converted_bytes + Engine.block_bytes) + 24 * P * columns * problems)
     history = 8 * 2 * Iteration().history * columns * (width + 1) * problems

@@ -56,17 +56,23 @@ Solve = Callable[[Engine, Rows], dict[int, Result]]
 SUMS = ("slopes", "moments", "gradient")  # those that return something
 
 
-def solve_on_ranks(make: Callable[[Samples], Engine], samples: Samples, solve: Solve) -> dict[int, Result]:
-    """Return ``solve(engine, rows)``, solved here or, inside `rows_over_ranks`, on rank 0 with rows on all ranks."""
+def solve_on_ranks(
+    make: Callable[[Samples], Engine], own_rows: Callable[[Engine], Rows], samples: Samples, solve: Solve
+) -> dict[int, Result]:
+    """Return ``solve(engine, rows)``, solved here or, inside `rows_over_ranks`, on rank 0 with rows on all ranks.
+
+    ``own_rows`` returns what sums over the rows of an engine: itself, or `recomputed.RecomputedRows`.
+    """
     ranks = _ranks.get()
     if ranks is None:
         engine = make(samples)
         with engine.limits():
-            return solve(engine, engine)
+            return solve(engine, own_rows(engine))
     engine = make(samples.take(ranks.share(len(samples.y))))
     ranks.check_agreement(engine, samples)
     with engine.limits():
-        return ranks.serve(engine) if ranks.rank else ranks.lead(engine, solve)
+        rows = own_rows(engine)
+        return ranks.serve(engine, rows) if ranks.rank else ranks.lead(engine, rows, solve)
 
 
 def is_alone() -> bool:
@@ -106,10 +112,10 @@ class Ranks:
                     f"arguments everywhere, and name a back end that all machines have"
                 )
 
-    def lead(self, engine: Engine, solve: Solve) -> dict[int, Result]:
+    def lead(self, engine: Engine, rows: Rows, solve: Solve) -> dict[int, Result]:
         """Solve on rank 0, tell the others when it is over and what came out."""
         try:
-            found = solve(engine, RowsOnRanks(self, engine))
+            found = solve(engine, RowsOnRanks(self, engine, rows))
         except BaseException:
             with suppress(RuntimeError):  # the others may be gone, and why is what is being raised
                 self.send(("end", None))
@@ -117,13 +123,13 @@ class Ranks:
         self.send(("end", found))
         return found
 
-    def serve(self, engine: Engine) -> dict[int, Result]:
+    def serve(self, engine: Engine, rows: Rows) -> dict[int, Result]:
         """Sum over this rank's rows whenever rank 0 asks; return the solution at the end."""
         while True:
             name, arguments = self.send(None)
             if name == "end":
                 break
-            self.carry_out(engine, name, arguments)
+            self.carry_out(engine, rows, name, arguments)
         if arguments is None:
             raise RuntimeError("rank 0 failed; its own message says why")
         return arguments
@@ -134,12 +140,12 @@ class Ranks:
         self.dist.broadcast_object_list(sent)
         return sent[0]
 
-    def carry_out(self, engine: Engine, name: str, arguments: tuple) -> list[Array]:
-        """Call an operation of ``engine``; return its arrays, on rank 0 summed over all ranks."""
+    def carry_out(self, engine: Engine, rows: Rows, name: str, arguments: tuple) -> list[Array]:
+        """Call an operation of ``rows``; return its arrays, on rank 0 summed over all ranks."""
         on_device = [
             engine.array(a) if name.startswith("set_") and isinstance(a, np.ndarray) else a for a in arguments
         ]
-        found = getattr(engine, name)(*on_device)
+        found = getattr(rows, name)(*on_device)
         if name not in SUMS:
             return []
         parts = [
@@ -155,8 +161,9 @@ class Ranks:
 class RowsOnRanks:
     """The rows of all ranks, as rank 0 sees them: the `Rows` of the solver."""
 
-    def __init__(self, ranks: Ranks, engine: Engine) -> None:
-        self.ranks, self.engine, self.precisions = ranks, engine, engine.precisions
+    def __init__(self, ranks: Ranks, engine: Engine, own: Rows) -> None:
+        self.ranks, self.engine, self.own = ranks, engine, own
+        self.precisions, self.flat = own.precisions, own.flat
 
     def ask(self, name: str, *arguments: Any) -> list[Array]:
         """Let all ranks carry out an operation; return the sums."""
@@ -165,7 +172,7 @@ class RowsOnRanks:
             for a in arguments
         )
         self.ranks.send((name, plain))
-        return self.ranks.carry_out(self.engine, name, plain)
+        return self.ranks.carry_out(self.engine, self.own, name, plain)
 
     def work_on(self, number: int, problem: Problem) -> None:
         """See `Engine`; so for the others."""

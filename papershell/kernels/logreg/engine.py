@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from papershell.kernels.logreg.line_search import FLAT
 from papershell.kernels.logreg.losses import Array, loss_and_residual, probabilities, slope_and_curvature
 from papershell.kernels.logreg.problem import Problem, Samples
 from papershell.kernels.logreg.products import LARGEST_INTEGER_SUM
@@ -57,7 +58,7 @@ class Kept:
 
 def add_up(parts: Iterable[tuple[Array, ...]]) -> list[Array]:
     """Return the sum of every member of the parts, in the parts' order."""
-    return [reduce(add, member) for member in zip(*parts, strict=True)]
+    return list(reduce(lambda total, part: tuple(map(add, total, part)), parts))
 
 
 class Engine:
@@ -71,6 +72,7 @@ class Engine:
     """
 
     precisions: tuple[Precision, ...] = (FLOAT32, FLOAT64)  # of the first passes, ..., of the last: float64
+    flat = FLAT  # a trial of a length costs no product
     threads = 1
     most_products = 1 << 31  # of the curvature by the intercepts
     block_bytes = 2 << 20  # logits of one block of rows: written, read and overwritten in a core's cache

@@ -18,8 +18,9 @@ FARTHEST = 10.0  # times the last length that a step may extrapolate
 
 
 def exact_lengths(
-    slopes: Callable[[np.ndarray, np.ndarray], np.ndarray], start: np.ndarray, lengths: np.ndarray
-) -> np.ndarray:
+    slopes: Callable[[np.ndarray, np.ndarray], np.ndarray], start: np.ndarray, lengths: np.ndarray,
+    flat: float = FLAT,
+) -> np.ndarray:  # fmt: skip
     """Return lengths (A,) at which the slopes are about a tenth of those at zero, ``start`` (A,) < 0, or less.
 
     Parameters
@@ -27,6 +28,7 @@ def exact_lengths(
     slopes : called as ``slopes(which, t)`` with indices and lengths: first and second derivatives (n, 2).
     start : (A,) slopes at zero.
     lengths : (A,) first trials.
+    flat : share of the slope at zero that ends the search if the objective still falls; it fell all the way.
     """
     t, low, high = lengths.copy(), np.zeros_like(lengths), np.full_like(lengths, np.inf)
     which = np.arange(t.size)
@@ -43,7 +45,7 @@ def exact_lengths(
         inside = (newton > low[which]) & (newton < np.minimum(high[which], FARTHEST * t[which]))
         close = inside & (share <= NEAR) & (np.abs(newton - t[which]) <= SHORT * t[which])
         halved = np.where(np.isfinite(high[which]), 0.5 * (low[which] + high[which]), 4.0 * t[which])
-        flat = share <= FLAT
-        t[which] = np.where(flat, t[which], np.where(inside, newton, halved))
-        which = which[~(flat | close)]
+        done = share <= np.where(first <= 0.0, flat, FLAT)
+        t[which] = np.where(done, t[which], np.where(inside, newton, halved))
+        which = which[~(done | close)]
     return t

@@ -17,6 +17,7 @@ from papershell.kernels.logreg.distributed import is_alone, solve_on_ranks
 from papershell.kernels.logreg.iteration import Result, Status
 from papershell.kernels.logreg.preconditioner import Preconditioners
 from papershell.kernels.logreg.problem import Identity, Problem, Samples, coordinates
+from papershell.kernels.logreg.recomputed import LOGITS_BYTES, logits_bytes, rows_within
 from papershell.kernels.logreg.solution import PathSolution
 from papershell.kernels.logreg.solver import Minimizer
 from papershell.kernels.placement import follow
@@ -33,12 +34,12 @@ class Settings:
     ----------
     solver : of the iteration.
     preconditioner : its sizes.
-    logits_bytes : of the logits that a batch of problems may keep; more problems are solved batch after batch.
+    logits_bytes : of the logits that a batch of problems may keep; those of a single one that has more are recomputed.
     """
 
     solver: solver.Settings = field(default_factory=solver.Settings)
     preconditioner: preconditioner.Settings = field(default_factory=preconditioner.Settings)
-    logits_bytes: int = 2 << 30
+    logits_bytes: int = LOGITS_BYTES
 
 
 def fit_path(
@@ -110,10 +111,10 @@ def fit_path(
     BackendError
         The back end is absent; the message gives the reason.
     """
-    rates = validate.rates(l2)
-    validate.limits(tol, gap, max_iter)
+    rates, settings = validate.rates(l2), settings or Settings()
+    validate.limits(tol, gap, max_iter, settings.logits_bytes)
     X, name = follow(validate.features(X), backend)
-    y, settings = validate.labels(y, len(X)), settings or Settings()
+    y = validate.labels(y, len(X))
     weight = validate.folds(folds, validate.weight(sample_weight, len(X)), len(X))
     unit = weight.max(axis=1)
     weight = weight / unit[:, None]  # float32 and fixed point see each fold's weights at their own scale
@@ -133,8 +134,7 @@ def fit_path(
     largest_row = float(np.sqrt(layout.samples.X.shape[1])) * layout.largest_feature
     progress = Progress(layout, problems, callback, on_step)
     whole: dict[int, Result] = {}
-    on_cpu = isinstance(X, np.ndarray)
-    if backend == "auto" and on_cpu and is_alone():
+    if backend == "auto" and isinstance(X, np.ndarray) and is_alone():
         whole = layout.minimize_whole(problems, name, largest_row, max_iter, progress)
     left = {number: problem for number, problem in problems.items() if number not in whole}
 
@@ -159,7 +159,8 @@ def fit_path(
             progress.end(found)
         return found
 
-    found = whole | (solve_on_ranks(make, layout.samples, solve) if left else {})
+    own_rows = partial(rows_within, settings.logits_bytes, make, layout.columns)
+    found = whole | (solve_on_ranks(make, own_rows, layout.samples, solve) if left else {})
     return layout.pack(found, name)
 
 
@@ -195,6 +196,7 @@ class Layout:
         self.classes: list[int | None] = (
             [1] if K == 2 else [None] if loss == "multinomial" else list(range(K))
         )
+        self.columns = K if self.classes == [None] else 1
 
     def problems(self, tol: float | None, gap: float | None) -> dict[int, Problem]:
         """Return the problems by number: folds, in them rates, in them classes."""
@@ -235,13 +237,8 @@ class Layout:
         return self.variables.inverse(theta)
 
     def minimize_whole(
-        self,
-        problems: dict[int, Problem],
-        backend: str,
-        largest_row: float,
-        max_iter: int,
-        progress: Progress,
-    ) -> dict[int, Result]:
+        self, problems: dict[int, Problem], backend: str, largest_row: float, max_iter: int, progress: Progress
+    ) -> dict[int, Result]:  # fmt: skip
         """Return those problems that Newton's method with the whole Hessian brings to a proof, or to max_iter."""
         found: dict[int, Result] = {}
         trails: dict[int, list[tuple[np.ndarray, float]]] = {}
@@ -261,8 +258,7 @@ class Layout:
 
     def batches(self, problems: dict[int, Problem], most_bytes: int) -> list[dict[int, Problem]]:
         """Return the problems in batches whose logits, those of the directions too, fit ``most_bytes`` as float64."""
-        each = 16 * len(self.raw.y) * max(p.columns for p in problems.values())
-        numbers, size = list(problems), max(1, most_bytes // each)
+        numbers, size = list(problems), max(1, most_bytes // logits_bytes(len(self.raw.y), self.columns))
         return [{n: problems[n] for n in numbers[i : i + size]} for i in range(0, len(numbers), size)]
 
     def pack(self, found: dict[int, Result], name: str) -> PathSolution:
@@ -271,8 +267,7 @@ class Layout:
             self.join([found[n] for n in range(i, i + len(self.classes))], i)
             for i in range(0, len(found), len(self.classes))
         ]
-        fields = list(zip(*each, strict=True))
-        shape = self.shape
+        fields, shape = list(zip(*each, strict=True)), self.shape
         coef, intercept = self.parts(np.stack(fields[0]))
         status = np.empty(len(each), object)
         status[:] = fields[4]

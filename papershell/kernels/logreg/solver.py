@@ -62,6 +62,7 @@ class Rows(Protocol):
     """What sums over the rows of the data, wherever they lie; every `Engine` does."""
 
     precisions: tuple[Precision, ...]
+    flat: float  # of `exact_lengths`
 
     def work_on(self, number: int, problem: Problem) -> None: ...
     def release(self, number: int) -> None: ...
@@ -219,7 +220,7 @@ class Minimizer:
             return found + np.stack([first[which] + t * second[which], second[which]], axis=1)
 
         start = np.array([it.slope for it in group])
-        return exact_lengths(slopes, start, np.array([it.length for it in group]))
+        return exact_lengths(slopes, start, np.array([it.length for it in group]), self.rows.flat)
 
     def accept(self, it: Iteration, length: float, loss: float, residual_gradient: Array) -> None:
         """Go to the new point."""

@@ -183,8 +183,13 @@ def loss(loss: str) -> str:
     return loss
 
 
-def limits(tol: float | None, gap: float | None, max_iter: int) -> None:
-    """Raise ValueError if the iteration could not know when to end."""
+def limits(tol: float | None, gap: float | None, max_iter: int, logits_bytes: int) -> None:
+    """Raise ValueError if the iteration could not know when to end, or how much it may keep."""
     for name, value in (("tol", tol), ("gap", gap), ("max_iter", max_iter)):
         if value is not None and not value >= 0:
             raise ValueError(f"{name} must be >= 0, got {value!r}; give a number such as 1e-4, or 1000 steps")
+    if not isinstance(logits_bytes, int | np.integer) or logits_bytes < 1:
+        raise ValueError(
+            f"settings.logits_bytes must be a whole number of bytes, at least 1, got {logits_bytes!r}; "
+            f"give one such as 2 << 30"
+        )

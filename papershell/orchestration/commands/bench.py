@@ -112,7 +112,7 @@ Select = Annotated[
     typer.Option(help="Only benchmarks whose name fits this pytest -k expression; else all but slow ones."),
 ]
 Least = Annotated[float, typer.Option(min=0.1, help="The slowdown to find, in percent.")]
-Budget = Annotated[float, typer.Option(min=1, help="Seconds for a case, at most, in each set of processes.")]
+Budget = Annotated[float, typer.Option(min=1, help="Seconds of all turns of a case, at most.")]
 
 
 @bench.command()
@@ -122,7 +122,7 @@ def check(
     select: Select = "",
     device: Annotated[Device, typer.Option(help="Only the cases on this device.")] = Device.any,
     least: Least = 3.0,
-    budget: Budget = 20.0,
+    budget: Budget = 48.0,
 ) -> None:
     """Compare the current files with a commit, case by case, in turns of processes of both.
 
@@ -147,7 +147,7 @@ def bisect(
     select: Annotated[str, typer.Option(help="The benchmark: a pytest -k expression.")],
     paths: Paths = None,
     least: Least = 3.0,
-    budget: Budget = 20.0,
+    budget: Budget = 48.0,
 ) -> None:
     """Find the commit since which a benchmark is slow, each candidate compared with the fast one.
 
@@ -184,14 +184,14 @@ def _print_verdict(verdict: Verdict) -> None:
 
 def _measured(verdict: Verdict) -> str:
     reading = verdict.reading
-    if not reading.blocks:
+    if not reading.sets:
         return "sees nothing: the budget ended before the first look" if verdict.state == "undecided" else ""
     change = f"{100 * reading.change:+.1f} % ({100 * reading.low:+.1f} to {100 * reading.high:+.1f})"
     sees = f"{100 * reading.resolution:.2g} %"
     if verdict.state != "undecided":
         return f"{change}, sees {sees}"
     return f"{change}, " + (
-        f"cannot see below {sees}: a busy machine" if reading.is_coarse else "fresh processes disagree"
+        f"cannot see below {sees}: a busy machine" if reading.is_coarse else f"sees {sees}: too close to call"
     )
 
 

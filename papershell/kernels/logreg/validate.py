@@ -38,7 +38,7 @@ def magnitude(X: Any) -> float:
     """Return max |x| of `features`, of bytes the largest possible, or raise ValueError if one is huge or not finite."""
     if arrays.kind(X) in LARGEST_BYTE:
         return LARGEST_BYTE[arrays.kind(X)]
-    each = pool().map if isinstance(X, np.ndarray) else map
+    each = pool().map if isinstance(X, np.ndarray) and X.nbytes > arrays.BLOCK_BYTES else map
     largest = np.fromiter(each(lambda block: arrays.largest_magnitude(X[block]), arrays.row_blocks(X)), float)
     if not np.isfinite(largest).all():
         raise ValueError(not_finite(X))

@@ -29,9 +29,10 @@ from papershell.benchmarks.trees import (
     subject_of,
 )
 
-LEAST, BUDGET_S = 0.03, 48.0
+LEAST, BUDGET_S = 0.03, 60.0
 TURN_S = 0.02  # of a process, at least
 FEWEST_TURNS, MOST_TURNS = 5, 32  # of each process in a set
+BETWEEN = 1.25  # times the turns themselves, with what lies between them
 OLD, NEW, CONTROL = "old commit", "new commit", "old commit again"
 
 
@@ -273,22 +274,21 @@ def _fail(cases: dict[str, _Case], keys: Iterable[str], said: str) -> None:
 
 def _measure(servers: Mapping[str, Server], case: _Case, key: str, wish: Wish) -> None:
     """Let all processes get a case ready and take turns; add what these tell."""
-    ready = {name: server.ready() for name, server in servers.items()}
-    call_s = [seconds for seconds in ready.values() if seconds]
-    if len(call_s) == len(servers):
+    ready = [server.ready() for server in servers.values()]
+    call_s = [seconds for seconds in ready if seconds]
+    if len(call_s) == len(ready):
         case.call_s = min(call_s)  # of three: who else computes here makes single calls look long
-        calls = math.ceil(TURN_S / case.call_s)
-        round_s = len(servers) * calls * case.call_s
-        need_s = LOOKS[0] * FEWEST_TURNS * round_s
+        need_s = LOOKS[0] * FEWEST_TURNS * _round_s(case.call_s)
         if need_s > wish.budget_s:
             said = f"{FEWEST_TURNS} turns in each of {LOOKS[0]} sets of processes need {need_s:.0f} s; give --budget "
             case.ended = Verdict(
                 key, "undecided", call_s=case.call_s, said=f"{said}{math.ceil(2 * need_s)} or more"
             )
         else:
-            turns = round(wish.budget_s / LOOKS[-1] / round_s)
             with suppress(CaseEnded):
-                _take_turns(servers, calls, min(max(turns, FEWEST_TURNS), MOST_TURNS), case)
+                turns, spent_s = take_turns(servers, case.call_s, wish.budget_s)
+                case.sets.append(decide.times_of(turns[OLD], turns[NEW], turns[CONTROL]))
+                case.spent_s += spent_s
     endings = {name: server.finish() for name, server in servers.items()}
     for state in ("failed", "skipped"):
         for name, ending in endings.items():
@@ -297,16 +297,34 @@ def _measure(servers: Mapping[str, Server], case: _Case, key: str, wish: Wish) -
                 return
 
 
-def _take_turns(servers: Mapping[str, Server], calls: int, turns: int, case: _Case) -> None:
-    """Let each process take so many turns, and add the set to the case."""
+def take_turns(
+    servers: Mapping[str, Server], call_s: float, budget_s: float
+) -> tuple[dict[str, list[float]], float]:
+    """Let processes that are ready take turns; return the seconds of a call in each turn, and those of all.
+
+    Parameters
+    ----------
+    servers : by name.
+    call_s : of a call, about.
+    budget_s : for all turns of three processes in all sets, at most.
+    """
+    planned = budget_s / LOOKS[-1] / BETWEEN / _round_s(call_s)
     draw, order, begun = random.Random(), list(servers), time.perf_counter()
     seconds: dict[str, list[float]] = {name: [] for name in servers}
-    for _ in range(turns):
+    for _ in range(min(max(round(planned), FEWEST_TURNS), MOST_TURNS)):
         order = _order(order, draw)
         for name in order:
-            seconds[name].append(servers[name].turn(calls))
-    case.sets.append(Times(*(decide.time_of(seconds[name]) for name in (OLD, NEW, CONTROL))))
-    case.spent_s += time.perf_counter() - begun
+            seconds[name].append(servers[name].turn(_calls(call_s)))
+    return seconds, time.perf_counter() - begun
+
+
+def _calls(call_s: float) -> int:
+    return math.ceil(TURN_S / call_s)
+
+
+def _round_s(call_s: float) -> float:
+    """Return the seconds of a turn of each of three processes."""
+    return 3 * _calls(call_s) * call_s
 
 
 def _order(names: list[str], draw: random.Random) -> list[str]:

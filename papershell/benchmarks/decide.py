@@ -69,9 +69,9 @@ class Reading:
 UNREAD = Reading("undecided", 0.0, -1.0, math.inf, math.inf, 0, is_coarse=True)
 
 
-def time_of(seconds: Sequence[float]) -> float:
-    """Return the logarithm of the lower quartile of a process's turns."""
-    return math.log(np.quantile(seconds, 0.25))
+def times_of(*seconds: Sequence[float]) -> Times:
+    """Return the times of a set from the seconds of its processes' turns: old, new, control."""
+    return Times(*(math.log(np.quantile(turns, 0.25)) for turns in seconds))
 
 
 def read(sets: Sequence[Times], least: float) -> Reading:

@@ -1,10 +1,11 @@
 """The slowdowns that `papershell bench check --against` finds here: ``python -m papershell.benchmarks.trials``.
 
-Plants a slowdown into one kernel each of decode, normalize, products, residual and a training step: in a checkout of
-the current commit each of them spins on for a share of its own time. A trial compares that checkout with an unchanged
-one, by fresh processes, as the command does. Counted are the verdicts on each kernel, and alarms without a plant; with
-``--busy`` once more while another job computes on all cores. Each trial is kept in a file, from which a later
-start goes on; the table and the detection curve are made from it.
+Plants slowdowns into one kernel each of decode, normalize, products, residual and a training step: in a checkout of
+the current commit it spins on for a share of its own time. A set of fresh processes has two of the unchanged commit, as
+in the command, and one of each checkout, planted or unchanged; `papershell.benchmarks.decide` reads the sets in the
+order in which they ran, as many as a verdict needs, and each verdict is a trial. With ``--busy`` another job computes
+on all cores in a second series. All sets are kept in a file, from which a later start goes on; the table and the
+detection curve are made from it.
 """
 
 from __future__ import annotations
@@ -14,14 +15,16 @@ import json
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from papershell.benchmarks.against import Verdict, Wish, compare
+from papershell.benchmarks.against import BUDGET_S, CONTROL, LEAST, OLD, take_turns
+from papershell.benchmarks.decide import Times, is_settled, read, times_of
 from papershell.benchmarks.runner import FOLDER
+from papershell.benchmarks.servers import ServerError, serving
 from papershell.benchmarks.trees import checkout, commit_of, repository_of, sigterm_exits
 from papershell.kernels.backends import cpu_count
 from papershell.kernels.files import replacing
@@ -84,6 +87,36 @@ KERNELS = {
 }  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Set:
+    """What a set of fresh processes told of a kernel.
+
+    Attributes
+    ----------
+    times : of each checkout that ran, by `Checkout.name`.
+    spent_s : seconds of all turns of three of its processes.
+    """
+
+    times: dict[str, Times]
+    spent_s: float
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """A checkout of the commit: the percentage planted, and its number among those of the same percentage."""
+
+    percent: float
+    number: int = 0
+
+    @property
+    def name(self) -> str:
+        """Return the name of its processes."""
+        return f"{self.percent:g} %" + f", {self.number}" * bool(self.number)
+
+
+UNCHANGED = (Checkout(0), Checkout(0, 1))  # they share the trials without a slowdown
+
+
 def plant(tree: Path, kernels: Sequence[str], share: float) -> None:
     """Slow kernels in a checkout down, by their names in `KERNELS`, by a share of their time."""
     for kernel in (KERNELS[name] for name in kernels):
@@ -104,110 +137,146 @@ def another_job() -> Iterator[None]:
             job.wait()
 
 
-def trial(repository: Path, old: Path, new: Path, kernels: Sequence[str], wish: Wish) -> dict[str, str]:
-    """Return the verdict's state for each kernel."""
-    names = {KERNELS[name].key: name for name in kernels}
-    verdicts: list[Verdict] = compare(repository, old, new, wish, lambda verdict: None)
-    return {names[verdict.key]: verdict.state for verdict in verdicts if verdict.key in names}
+def one_set(repository: Path, trees: Mapping[str, Path], kernel: Kernel) -> Set:
+    """Let fresh processes, one of each tree, take turns at a kernel; two of the trees are `OLD` and `CONTROL`.
+
+    Raises
+    ------
+    ServerError
+        A process cannot run the benchmark; the message says why.
+    """
+    file = Path(*FOLDER.parts[-2:], kernel.key.partition("::")[0])
+    with ExitStack() as stack:
+        servers = {
+            name: stack.enter_context(
+                serving(repository, tree, file, name=name, outside=False, select=kernel.select, device="cpu")
+            )
+            for name, tree in trees.items()
+        }
+        for server in servers.values():
+            server.collected()
+        for server in servers.values():
+            server.choose([kernel.key])
+        call_s = [server.ready() for server in servers.values()]
+        if None in call_s:
+            raise ServerError(f"{kernel.key}: {[server.finish() for server in servers.values()]}")
+        seconds, spent_s = take_turns(servers, min(map(float, filter(None, call_s))), BUDGET_S)
+        for server in servers.values():
+            server.finish()
+    times = {
+        name: times_of(seconds[OLD], seconds[name], seconds[CONTROL])
+        for name in trees
+        if name not in (OLD, CONTROL)
+    }
+    return Set(times, 3 * spent_s / len(trees))
+
+
+def states(sets: Sequence[Set], checkout: Checkout) -> list[str]:
+    """Return the state of each trial of a checkout: as many sets in their order as the command would have taken."""
+    found: list[str] = []
+    times: list[Times] = []
+    spent_s = 0.0
+    for one in sets:
+        if checkout.name in one.times:
+            times.append(one.times[checkout.name])
+            spent_s += one.spent_s
+            if spent_s >= BUDGET_S or is_settled(times, LEAST):
+                found.append(read(times, LEAST).state)
+                times, spent_s = [], 0.0
+    return found
 
 
 class Record:
-    """The verdicts so far, in a file: by condition, percent planted, and kernel."""
+    """The sets so far, in a file: by condition and kernel."""
 
     def __init__(self, path: Path):
         self.path = path
-        self.states: dict[str, dict[str, dict[str, list[str]]]] = (
-            json.loads(path.read_text()) if path.exists() else {}
-        )
+        self.sets: dict[str, dict[str, list[Set]]] = {}
+        for condition, by_kernel in (json.loads(path.read_text()) if path.exists() else {}).items():
+            for kernel, sets in by_kernel.items():
+                self.of(condition, kernel).extend(
+                    Set({name: Times(**times) for name, times in one["times"].items()}, one["spent_s"])
+                    for one in sets
+                )
 
-    def of(self, condition: str, percent: float, kernel: str) -> list[str]:
-        """Return the verdicts on a kernel."""
-        found = self.states.setdefault(condition, {}).setdefault(f"{percent:g}", {})
-        return found.setdefault(kernel, [])
+    def of(self, condition: str, kernel: str) -> list[Set]:
+        """Return the sets of a kernel."""
+        return self.sets.setdefault(condition, {}).setdefault(kernel, [])
 
     def save(self) -> None:
         """Write the file, whole."""
+        text = {
+            condition: {kernel: [asdict(one) for one in sets] for kernel, sets in by_kernel.items()}
+            for condition, by_kernel in self.sets.items()
+        }
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(self.path) as file:
-            file.write(json.dumps(self.states, indent=1).encode())
+            file.write(json.dumps(text, indent=1).encode())
 
 
 def run(
-    record: Record, kernels: Sequence[str], counts: dict[float, int], conditions: Sequence[str], wish: Wish
+    record: Record, kernels: Sequence[str], wanted: Mapping[Checkout, int], conditions: Sequence[str]
 ) -> None:
-    """Run the trials that ``record`` lacks: ``counts`` of each percentage, in turn."""
+    """Run sets of all kernels in turn until each checkout has as many trials as ``wanted``."""
     repository = repository_of(FOLDER)
     commit = commit_of(repository, "HEAD")
     with ExitStack() as stack:
-        old = stack.enter_context(checkout(repository, commit))
-        trees = {percent: stack.enter_context(checkout(repository, commit)) for percent in counts}
-        for percent, tree in trees.items():
-            plant(tree, kernels if percent else (), percent / 100)
-        for number in range(max(counts.values())):
-            for condition in conditions:
-                for percent in counts:
-                    left = [
-                        name for name in kernels
-                        if len(record.of(condition, percent, name)) <= number < counts[percent]
-                    ]  # fmt: skip
-                    if left:
-                        _one(record, condition, percent, left, wish, (repository, old, trees[percent]))
+        unchanged = stack.enter_context(checkout(repository, commit))
+        trees = {one: stack.enter_context(checkout(repository, commit)) for one in wanted}
+        for one, tree in trees.items():
+            plant(tree, kernels if one.percent else (), one.percent / 100)
+        series = [(condition, kernel) for condition in conditions for kernel in kernels]
+        while series:
+            for condition, kernel in list(series):
+                sets = record.of(condition, kernel)
+                left = {one.name: trees[one] for one in wanted if len(states(sets, one)) < wanted[one]}
+                if not left:
+                    series.remove((condition, kernel))
+                    continue
+                with another_job() if condition == BUSY else nullcontext():
+                    sets.append(
+                        one_set(repository, {OLD: unchanged, CONTROL: unchanged, **left}, KERNELS[kernel])
+                    )
+                record.save()
+                counts = [f"{one.name}: {len(states(sets, one))} of {wanted[one]}" for one in wanted]
+                print(f"{condition} {kernel}, set {len(sets)}; trials of {'; '.join(counts)}", flush=True)
 
 
-def _one(
-    record: Record,
-    condition: str,
-    percent: float,
-    kernels: Sequence[str],
-    wish: Wish,
-    trees: tuple[Path, Path, Path],
-) -> None:
-    """Run one trial of all ``kernels`` and keep it."""
-    select = " or ".join(f"({KERNELS[name].select})" for name in kernels)
-    with ExitStack() as stack:
-        if condition == BUSY:
-            stack.enter_context(another_job())
-        states = trial(*trees, kernels, replace(wish, select=select))
-    for name in kernels:
-        record.of(condition, percent, name).append(states.get(name, "failed"))
-    record.save()
-    print(
-        f"{condition} {percent:g} %: {', '.join(f'{name} {state}' for name, state in states.items())}",
-        flush=True,
-    )
+def counts(record: Record, checkouts: Sequence[Checkout]) -> dict[tuple[str, float, str], Counter[str]]:
+    """Return how often each state came out, by condition, percentage and kernel."""
+    found: dict[tuple[str, float, str], Counter[str]] = {}
+    for condition, by_kernel in record.sets.items():
+        for kernel, sets in by_kernel.items():
+            for one in checkouts:
+                found.setdefault((condition, one.percent, kernel), Counter()).update(states(sets, one))
+    return found
 
 
-def table(record: Record) -> str:
+def table(found: Mapping[tuple[str, float, str], Counter[str]]) -> str:
     """Return the counts as a Markdown table."""
-    lines = [
-        "| cores | planted | kernel | trials | found | could not decide | passed | failed |",
-        "|---" * 8 + "|",
-    ]
-    for condition, by_percent in record.states.items():
-        for percent, by_kernel in by_percent.items():
-            for kernel, states in by_kernel.items():
-                count = Counter(states)
-                passed, failed = count["same"] + count["faster"], count["failed"] + count["skipped"]
-                numbers = (len(states), count["slower"], count["undecided"], passed, failed)
-                lines.append(f"| {condition} | {percent} % | {kernel} | {' | '.join(map(str, numbers))} |")
+    lines = ["| cores | planted | kernel | trials | found | could not decide | passed |", "|---" * 7 + "|"]
+    for (condition, percent, kernel), count in found.items():
+        passed = count["same"] + count["faster"]
+        numbers = (count.total(), count["slower"], count["undecided"], passed)
+        lines.append(f"| {condition} | {percent:g} % | {kernel} | {' | '.join(map(str, numbers))} |")
     return "\n".join(lines)
 
 
-def draw(record: Record, target: Path) -> None:
+def draw(found: Mapping[tuple[str, float, str], Counter[str]], target: Path) -> None:
     """Draw the share of trials that found what was planted, and the share that passed it, one panel a condition."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(5 * max(len(record.states), 1), 3.6), layout="constrained")
-    panels: Any = figure.subplots(1, max(len(record.states), 1), squeeze=False, sharey=True)[0]
-    for panel, (condition, by_percent) in zip(panels, record.states.items(), strict=False):
-        percents = sorted(map(float, by_percent))
-        for kernel in sorted({name for by_kernel in by_percent.values() for name in by_kernel}):
-            states = [by_percent[f"{percent:g}"].get(kernel, []) for percent in percents]
-            found, passed = (
-                [100 * sum(s in kinds for s in seen) / max(len(seen), 1) for seen in states]
-                for kinds in (("slower",), ("same", "faster"))
-            )
-            (line,) = panel.plot(percents, found, marker="o", label=kernel)
+    conditions = list(dict.fromkeys(condition for condition, _, _ in found))
+    kernels = list(dict.fromkeys(kernel for _, _, kernel in found))
+    percents = sorted({percent for _, percent, _ in found})
+    figure = Figure(figsize=(5 * len(conditions), 3.6), layout="constrained")
+    panels: Any = figure.subplots(1, len(conditions), squeeze=False, sharey=True)[0]
+    for panel, condition in zip(panels, conditions, strict=True):
+        for kernel in kernels:
+            each = [found.get((condition, percent, kernel), Counter()) for percent in percents]
+            slower = [100 * count["slower"] / max(count.total(), 1) for count in each]
+            passed = [100 * (count["same"] + count["faster"]) / max(count.total(), 1) for count in each]
+            (line,) = panel.plot(percents, slower, marker="o", label=kernel)
             panel.plot(percents, passed, marker="x", linestyle=":", linewidth=1, color=line.get_color())
         panel.set(title=condition, xlabel="planted, percent", xticks=percents, ylim=(-3, 103))
     panels[0].set_ylabel("trials, percent (dotted: passed)")
@@ -226,18 +295,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--kernels", nargs="*", choices=KERNELS, default=[*KERNELS], metavar="KERNEL",
                         help=f"among {', '.join(KERNELS)} (all)")  # fmt: skip
     parser.add_argument("--busy", action="store_true", help="also with another job on the same cores")
-    parser.add_argument("--budget", type=float, default=Wish.budget_s, help="as of bench check (%(default)s)")
     parser.add_argument(
         "--out", type=Path, default=Path("outputs"), help="folder for trials.json and trials.png"
     )
     chosen = parser.parse_args(arguments)
     record = Record(chosen.out / "trials.json")
-    counts = {0.0: chosen.unchanged, **dict.fromkeys(chosen.percent, chosen.trials)}
-    with sigterm_exits():
-        run(record, chosen.kernels, counts, [IDLE, *[BUSY] * chosen.busy], Wish(budget_s=chosen.budget))
-    print(table(record))
-    draw(record, chosen.out / "trials.png")
-    print(f"wrote {chosen.out / 'trials.png'}")
+    wanted = {one: -(-chosen.unchanged // len(UNCHANGED)) for one in UNCHANGED}
+    wanted |= dict.fromkeys(map(Checkout, chosen.percent), chosen.trials)
+    try:
+        with sigterm_exits():
+            run(record, chosen.kernels, wanted, [IDLE, *[BUSY] * chosen.busy])
+    finally:
+        found = counts(record, [*wanted])
+        print(table(found))
+        if found:
+            draw(found, chosen.out / "trials.png")
+            print(f"wrote {chosen.out / 'trials.png'}")
 
 
 if __name__ == "__main__":

@@ -82,4 +82,6 @@ def test_the_plan_names_coordinates_and_preconditioner():
     assert "coordinates: 100 combinations of the rows" in wide
     assert any("each class by itself" in line for line in cost.explain(30_000, 400, 200, 1))
     assert "columns of logits a problem: 1" in cost.explain(300, 10, 2, 1)
+    assert "Newton's method with the whole Hessian of 11 unknowns" in cost.explain(300, 10, 2, 1)
+    assert any("one read of X a step" in line for line in cost.explain(1_000_000, 20, 2, 1, "float64"))
     assert sum("(chosen by auto)" in line for line in wide) == 1

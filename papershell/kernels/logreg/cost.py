@@ -15,6 +15,7 @@ import numpy as np
 
 from papershell.kernels import backends
 from papershell.kernels.logreg.engine import Engine
+from papershell.kernels.logreg.newton import is_small, is_tall
 from papershell.kernels.logreg.preconditioner import Settings
 from papershell.kernels.logreg.problem import by_rows
 from papershell.kernels.logreg.recomputed import FEWEST_ROWS, LOGITS_BYTES, logits_bytes
@@ -45,7 +46,8 @@ RATES = {
 LOADING_S = {"numba": 0.4, "torch": 1.4}  # of the library and its kernels, the first time in a process
 PREPARING_S = 1 / 40e9  # of a multiplication for eigenvectors and preconditioners
 SMALL_PASS_S = 1e-3  # beside a pass's work, for each problem
-PASSES, REFRESHES, NEWTON_PASSES = 30, 4, 6  # of an average fit at gap=1e-4; of one by Newton's method
+PASSES, REFRESHES, NEWTON_PASSES = 30, 4, 6  # of an average fit at gap=1e-4; of one by Newton's method,
+TALL_PASSES = 4  # also on many rows
 LARGE_ON_DEVICE = 100_000_000  # multiplications a pass from which a GPU repays the copy of X
 
 
@@ -63,8 +65,9 @@ def seconds(N: int, P: int, K: int, problems: int, dtype: Any) -> dict[str, floa
     found = {}
     for name in installed(N, P, dtype):
         rate, cores = RATES[name], 1 if name == "numpy" else backends.cpu_count()
-        work = passes * pass_s(rate, N, width, columns * problems) + preparing_s(N, P, columns, problems)
-        found[name] = work / cores + passes * problems * SMALL_PASS_S + loading_s(name)
+        count = TALL_PASSES if name == "numba" and is_tall(N, width + 1, columns) else passes
+        work = count * pass_s(rate, N, width, columns * problems) + preparing_s(N, P, columns, problems)
+        found[name] = work / cores + count * problems * SMALL_PASS_S + loading_s(name)
     return found
 
 
@@ -152,19 +155,15 @@ def choose_backend(N: int, P: int, K: int, problems: int, dtype: Any) -> str:
 
 def explain(N: int, P: int, K: int, R: int, dtype: Any = "float32") -> list[str]:
     """Return sentences that say how `fit_path` solves R problems of N samples, P features and K classes, and why."""
-    sizes, rows = Settings(), by_rows(N, P)
+    rows = by_rows(N, P)
     width, columns = N if rows else P, 1 if K == 2 else K
-    Q = min(sizes.leading, width)
-    form = "all classes coupled" if columns * (Q + 1) <= sizes.largest_dense else "each class by itself"
-    if by_newton(N, width):
-        form += ", from all rows: Newton's method" if "coupled" in form or columns == 1 else ", from all rows"
     chosen = choose_backend(N, P, K, R, dtype)
     each = seconds(N, P, K, R, dtype)
     return [
         f"{R} problems of {N} samples, {P} features ({np.dtype(dtype)}) and {K} classes",
         f"coordinates: {f'{N} combinations of the rows' if rows else f'{P} features'}",
         f"columns of logits a problem: {columns}",
-        f"preconditioner: {Q} leading coordinates and the intercept, {form}",
+        _method(N, width, columns, chosen),
         *(
             f"{name}: about {each[name]:.2g} s{' (chosen by auto)' if name == chosen else ''}"
             for name in sorted(each, key=each.__getitem__)
@@ -175,3 +174,20 @@ def explain(N: int, P: int, K: int, R: int, dtype: Any = "float32") -> list[str]
             else []
         ),
     ]
+
+
+def _method(N: int, width: int, columns: int, backend: str) -> str:
+    unknowns = (width + 1) * columns
+    if is_small(N, unknowns):
+        return f"Newton's method with the whole Hessian of {unknowns} unknowns"
+    if backend == "numba" and is_tall(N, width + 1, columns):
+        return (
+            f"Newton's method, one read of X a step; some of the rows make the Hessian of {unknowns} unknowns"
+        )
+    sizes = Settings()
+    Q = min(sizes.leading, width)
+    coupled = columns * (Q + 1) <= sizes.largest_dense
+    form = "all classes coupled" if coupled else "each class by itself"
+    if by_newton(N, width):
+        form += ", from all rows: Newton's method" if coupled else ", from all rows"
+    return f"preconditioner: {Q} leading coordinates and the intercept, {form}"

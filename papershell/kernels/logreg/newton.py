@@ -21,28 +21,29 @@ MOST_FEATURES, FEWEST_ROWS = 65, 200_000  # of two classes on many rows: 100,000
 STEPS, HALVINGS = 60, 30
 
 
-def is_small(samples: Samples, problems: list[Problem]) -> bool:
-    """Return whether a whole Hessian takes less than what a pass of the general solver does beside its products."""
-    unknowns = samples.width * max(problem.columns for problem in problems)
-    return unknowns <= MOST_UNKNOWNS and len(samples.y) * unknowns**2 <= MOST_PRODUCTS
+def minimizer(N: int, width: int, columns: int, backend: str) -> Callable[..., Result | None] | None:
+    """Return what minimizes a problem with its whole Hessian, as `minimize` does, or None if that does not pay.
 
-
-def minimizer(samples: Samples, problems: list[Problem], backend: str) -> Callable[..., Result | None] | None:
-    """Return what minimizes a problem with its whole Hessian, as `minimize` does, or None if that does not pay."""
-    if backend == "numba" and is_tall(samples, problems):
+    Parameters
+    ----------
+    N, width, columns : samples, features and intercept, columns of logits.
+    backend : the back end's name.
+    """
+    if backend == "numba" and is_tall(N, width, columns):
         from papershell.kernels.logreg import on_tall_rows
 
         return on_tall_rows.minimize
-    return minimize if is_small(samples, problems) else None
+    return minimize if is_small(N, width * columns) else None
 
 
-def is_tall(samples: Samples, problems: list[Problem]) -> bool:
+def is_small(N: int, unknowns: int) -> bool:
+    """Return whether a whole Hessian takes less than what a pass of the general solver does beside its products."""
+    return unknowns <= MOST_UNKNOWNS and N * unknowns**2 <= MOST_PRODUCTS
+
+
+def is_tall(N: int, width: int, columns: int) -> bool:
     """Return whether a Hessian of two classes takes less than the passes that it saves."""
-    return (
-        samples.width <= MOST_FEATURES
-        and len(samples.y) >= FEWEST_ROWS
-        and all(problem.columns == 1 for problem in problems)
-    )
+    return width <= MOST_FEATURES and N >= FEWEST_ROWS and columns == 1
 
 
 def minimize(

@@ -85,9 +85,7 @@ class Rows:
         self.y, self.weight = problem.labels(samples.y), samples.weight[problem.fold]
         (N, P), n = samples.X.shape, samples.width
         self.every = max(1, min(n // CURVATURE_FEATURES, N // CURVATURE_ROWS))
-        self.blocks = self.engine.blocks(
-            4 * P
-        )  # 4 MiB as float64: of less, the threads wait for the interpreter
+        self.blocks = self.engine.blocks(4 * P)  # 4 MiB: of less, the threads wait for the interpreter
         self.kept, self.hessian, self.times, self.curvature = np.zeros(N), np.zeros((n, n)), 1.0, 0.0
 
     def at(self, theta: np.ndarray, anew: bool) -> Point:

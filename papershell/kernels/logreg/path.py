@@ -242,7 +242,7 @@ class Layout:
         """Return those problems that Newton's method with the whole Hessian brings to a proof, or to max_iter."""
         found: dict[int, Result] = {}
         trails: dict[int, list[tuple[np.ndarray, float]]] = {}
-        minimize = newton.minimizer(self.samples, list(problems.values()), backend)
+        minimize = newton.minimizer(len(self.raw.y), self.samples.width, self.columns, backend)
         if minimize is None:
             return found
         with one_blas_thread():

@@ -122,7 +122,7 @@ def check(
     select: Select = "",
     device: Annotated[Device, typer.Option(help="Only the cases on this device.")] = Device.any,
     least: Least = 3.0,
-    budget: Budget = 48.0,
+    budget: Budget = 60.0,
 ) -> None:
     """Compare the current files with a commit, case by case, in turns of processes of both.
 
@@ -147,7 +147,7 @@ def bisect(
     select: Annotated[str, typer.Option(help="The benchmark: a pytest -k expression.")],
     paths: Paths = None,
     least: Least = 3.0,
-    budget: Budget = 48.0,
+    budget: Budget = 60.0,
 ) -> None:
     """Find the commit since which a benchmark is slow, each candidate compared with the fast one.
 

@@ -159,7 +159,8 @@ def one_set(repository: Path, trees: Mapping[str, Path], kernel: Kernel) -> Set:
             server.choose([kernel.key])
         call_s = [server.ready() for server in servers.values()]
         if None in call_s:
-            raise ServerError(f"{kernel.key}: {[server.finish() for server in servers.values()]}")
+            endings = [server.finish() for server in servers.values()]
+            raise ServerError(f"{kernel.key} {endings[0].outcome}: {endings[0].said}")
         seconds, spent_s = take_turns(servers, min(map(float, filter(None, call_s))), BUDGET_S)
         for server in servers.values():
             server.finish()

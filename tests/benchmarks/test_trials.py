@@ -75,7 +75,7 @@ def test_counts_come_as_a_table_and_a_figure(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["residual", "decode"])
-def test_what_is_planted_slows_its_kernel_down(name: str) -> None:
+def test_what_is_planted_slows_its_kernel_down(name: str, mnist_folder: Path) -> None:
     """A kernel that spins on for twice its time takes three times as long."""
     repository = repository_of(FOLDER)
     commit = commit_of(repository, "HEAD")

@@ -24,7 +24,9 @@ from papershell.benchmarks.problems import Problem
 from papershell.kernels import PathSolution, available_backends
 
 OPTIMUM_GAP = 1e-8  # to which the optima are found
-LADDER = (100, 30, 10, 3, 1, 0.3, 0.1)  # gaps tried, in units of the peer's: a proof lags behind the true gap
+LADDER = tuple(
+    np.geomspace(100, 0.1, 13)
+)  # gaps tried, in units of the peer's: a proof lags behind the true gap
 MOST_STEPS = 5000
 ROUNDING = 1e-12  # relative, of two sums of the same losses
 

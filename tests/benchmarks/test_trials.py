@@ -85,4 +85,4 @@ def test_what_is_planted_slows_its_kernel_down(name: str, mnist_folder: Path) ->
             repository, {OLD: unchanged, CONTROL: unchanged, "planted": planted}, KERNELS[name]
         )
     times = found.times["planted"]
-    assert times.new - times.old == pytest.approx(math.log(3), abs=math.log(1.5))
+    assert times.new - max(times.old, times.control) > math.log(1.5)

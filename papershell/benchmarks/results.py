@@ -21,7 +21,7 @@ HEAD = """# Recorded results
 Written by `python -m papershell.benchmarks.results` from the files beside it, which `papershell bench run` measured.
 Each case ran in interleaved rounds with its reference, the first of its group; the reference ran with itself too,
 and the difference of that ratio from 1 is noise. In brackets the interval that holds the ratio with 95 %. The limit
-is the best rate seen, when the run started, in the rounds of the case, or by the case itself; before 2026-11-22 the
+is the best rate seen, when the run started, in the rounds of the case, or by the case itself; before 2026-11-21 the
 case itself did not count, and a copy, with another mix of reads and writes, was the limit of all memory-bound kernels:
 shares above 100 % are from then. The error is the largest against
 float64, relative to the largest value. Of a solver it is the gap, (objective - optimum) / optimum, with the

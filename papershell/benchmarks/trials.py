@@ -157,11 +157,12 @@ def one_set(repository: Path, trees: Mapping[str, Path], kernel: Kernel) -> Set:
             server.collected()
         for server in servers.values():
             server.choose([kernel.key])
-        call_s = [server.ready() for server in servers.values()]
-        if None in call_s:
+        ready = [server.ready() for server in servers.values()]
+        call_s = [seconds for seconds in ready if seconds]
+        if len(call_s) < len(ready):
             endings = [server.finish() for server in servers.values()]
             raise ServerError(f"{kernel.key} {endings[0].outcome}: {endings[0].said}")
-        seconds, spent_s = take_turns(servers, min(map(float, filter(None, call_s))), BUDGET_S)
+        seconds, spent_s = take_turns(servers, min(call_s), BUDGET_S)
         for server in servers.values():
             server.finish()
     times = {

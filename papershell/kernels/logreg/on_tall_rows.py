@@ -15,7 +15,7 @@ import numpy as np
 from papershell.kernels.logreg.certificate import distance, distance_by_curvature
 from papershell.kernels.logreg.coarse import FEWEST_TIMES, MOST_STEPS, scaled
 from papershell.kernels.logreg.iteration import Result, Status
-from papershell.kernels.logreg.on_numba import Engine, U, _sigmoid
+from papershell.kernels.logreg.on_numba import Engine, U, residuals
 from papershell.kernels.logreg.preconditioner import stratified_rows
 from papershell.kernels.logreg.problem import Identity, Problem, Samples
 from papershell.kernels.logreg.vector_math import exp, jit
@@ -27,30 +27,7 @@ GRAM_ROWS = 512  # that a core's first cache holds
 LONG = 0.3  # root mean square change of a logit after which the Hessian is taken anew,
 SLOW = 0.1  # or if the decrement fell by less
 STEPS, HALVINGS = 60, 30
-LANES = 256
 EPSILON = float(np.finfo(np.float64).eps)
-
-
-@jit
-def residuals(z, y, weight):
-    """Turn the logits ``z`` (n,) into residuals; return the loss and the residuals' sum."""
-    n, rows = z.size, U(LANES)
-    tile, losses, totals = np.empty((1, LANES)), np.zeros(LANES), np.zeros(LANES)
-    weights, labels = np.zeros(LANES), np.zeros(LANES, U)
-    for start in range(0, n, LANES):
-        first, left = U(start), U(min(LANES, n - start))
-        for j in range(left):
-            tile[U(0), j], labels[j], weights[j] = z[first + j], U(y[first + j]), weight[first + j]
-        _sigmoid(tile, labels, weights, left, losses)
-        for j in range(left):
-            r = tile[U(0), j] - (weights[j] if labels[j] else 0.0)
-            totals[j] += r
-            z[first + j] = r
-    loss, total = 0.0, 0.0
-    for j in range(rows):
-        loss += losses[j]
-        total += totals[j]
-    return loss, total
 
 
 @jit
@@ -105,8 +82,9 @@ class Rows:
                 H, sums = self.gram(X[:lead], h), np.array([weight[:lead].sum(), h.sum()])
             else:
                 moved.append(float(np.abs(z[:lead] - kept).max()))
-            loss, total = residuals(z, self.y[index], weight)
-            return loss, np.append(z @ X * samples.scale, [total][: samples.fit_intercept]), H, sums
+            Z, total = z[:, None], np.zeros(1)
+            loss = residuals(Z, Z, 0.0, self.y[index], weight, Z, 0, 1, 1, 0.0, total)
+            return loss, np.append(z @ X * samples.scale, total[: samples.fit_intercept]), H, sums
 
         loss, gradient, H, sums = self.engine.total(block, self.blocks)
         if anew:

@@ -11,6 +11,8 @@ import pytest
 import requests
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from selenium.common.exceptions import WebDriverException
+from selenium.webdriver.support.wait import WebDriverWait
 
 from papershell.orchestration import loopback
 from papershell.orchestration.loopback.curves import HEIGHT, WIDTH, chart
@@ -231,7 +233,7 @@ def page(driver, tmp_path, root):  # noqa: F811
     """Chromium that was let in; afterwards it must have asked this service only, and complained of nothing."""
     page = Page(driver, tmp_path)
     page.load(link_of(root))
-    wait(lambda: page.js("return location.pathname") == "/")
+    wait(page, lambda: page.js("return location.pathname") == "/")
     page.complaints(), page.requests()
     yield page
     assert page.complaints() == []
@@ -239,15 +241,16 @@ def page(driver, tmp_path, root):  # noqa: F811
     assert {url for url in page.requests() if not url.startswith((base, "data:"))} == set()
 
 
-def wait(done, timeout_s: float = 30.0) -> None:
-    until = time.monotonic() + timeout_s
-    while not done():
-        assert time.monotonic() < until, "it did not happen in time"
-        time.sleep(0.05)
+def wait(page: Page, done) -> None:
+    """Wait until a condition holds; a page that goes while it is asked for something is asked again."""
+    WebDriverWait(page.driver, 30, 0.05, ignored_exceptions=(WebDriverException,)).until(lambda _: done())
 
 
 def texts(page: Page, selector: str) -> list[str]:
-    return [element.text for element in page.find(selector)]
+    """Read all in one script: an element that was found may have gone before it is read."""
+    return page.js(
+        "return [...document.querySelectorAll(arguments[0])].map(e => e.innerText.trim())", selector
+    )
 
 
 def listed(page: Page, selector: str) -> dict[str, str]:
@@ -285,7 +288,7 @@ def test_a_runs_page_shows_what_azureml_core_says(page, shown):
 
 def test_the_address_that_mlflow_prints_leads_to_the_run(page, shown):
     page.load(f"{page.js('return location.origin')}/mlflow/v2.0{SCOPE}/#/experiments/7/runs/{shown[0].id}")
-    wait(lambda: texts(page, "h1") == [shown[0].id])
+    wait(page, lambda: texts(page, "h1") == [shown[0].id])
 
 
 def test_the_list_and_the_comparison(page, shown, workspace):
@@ -299,7 +302,7 @@ def test_the_list_and_the_comparison(page, shown, workspace):
     for box in page.find("input[type=checkbox]"):
         box.send_keys(" ")
     page.find("form button")[0].send_keys("\n")
-    wait(lambda: texts(page, "h1") == ["2 runs compared"])
+    wait(page, lambda: texts(page, "h1") == ["2 runs compared"])
     assert len(page.find("figure path")) == 2 and texts(page, "figcaption") == ["loss"]
     cells = page.js("""
         const rows = [...document.querySelectorAll("tbody tr")].filter(row => row.querySelector("th"));
@@ -335,11 +338,11 @@ def test_a_log_grows_and_a_status_changes_without_a_reload(page, submit_script, 
         print("ended <b>", flush=True)
     """)
     page.load(run.get_portal_url())
-    wait(lambda: "begun \u00e9" in "".join(texts(page, "#log")) or page.driver.refresh())
+    wait(page, lambda: "begun \u00e9" in "".join(texts(page, "#log")) or page.driver.refresh())
     page.js("window.same = true")
     flag.touch()
-    wait(lambda: "ended <b>" in texts(page, "#log")[0])
-    wait(lambda: texts(page, "#head .status") == ["Completed"])
+    wait(page, lambda: "ended <b>" in texts(page, "#log")[0])
+    wait(page, lambda: texts(page, "#head .status") == ["Completed"])
     assert page.js("return window.same && !document.querySelector('main[data-active]')")
 
 

@@ -14,7 +14,9 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
+from typing import Protocol
 
 from papershell.benchmarks import decide
 from papershell.benchmarks.decide import LOOKS, UNREAD, Reading, Times
@@ -297,14 +299,23 @@ def _measure(servers: Mapping[str, Server], case: _Case, key: str, wish: Wish) -
                 return
 
 
+class TakesTurns(Protocol):
+    """Times calls in a process of its own, or in one that it shares."""
+
+    @property
+    def process(self) -> object: ...
+
+    def turn(self, calls: int) -> float: ...
+
+
 def take_turns(
-    servers: Mapping[str, Server], call_s: float, budget_s: float
+    servers: Mapping[str, TakesTurns], call_s: float, budget_s: float
 ) -> tuple[dict[str, list[float]], float]:
     """Let processes that are ready take turns; return the seconds of a call in each turn, and those of all.
 
     Parameters
     ----------
-    servers : by name.
+    servers : by name; no process follows itself, as its caches would be warm.
     call_s : of a call, about.
     budget_s : for all turns of three processes in all sets, at most.
     """
@@ -312,7 +323,7 @@ def take_turns(
     draw, order, begun = random.Random(), list(servers), time.perf_counter()
     seconds: dict[str, list[float]] = {name: [] for name in servers}
     for _ in range(min(max(round(planned), FEWEST_TURNS), MOST_TURNS)):
-        order = _order(order, draw)
+        order = _order(servers, order[-1], draw)
         for name in order:
             seconds[name].append(servers[name].turn(_calls(call_s)))
     return seconds, time.perf_counter() - begun
@@ -327,9 +338,9 @@ def _round_s(call_s: float) -> float:
     return 3 * _calls(call_s) * call_s
 
 
-def _order(names: list[str], draw: random.Random) -> list[str]:
-    """Return the names in an order drawn anew; none follows itself, as its caches would be warm."""
+def _order(servers: Mapping[str, TakesTurns], last: str, draw: random.Random) -> list[str]:
+    """Return the names in an order drawn anew, to follow ``last``."""
     while True:
-        drawn = draw.sample(names, len(names))
-        if drawn[0] != names[-1]:
+        drawn = draw.sample([*servers], len(servers))
+        if all(servers[a].process is not servers[b].process for a, b in pairwise([last, *drawn])):
             return drawn

@@ -1,45 +1,53 @@
 """The slowdowns that `papershell bench check --against` finds here: ``python -m papershell.benchmarks.trials``.
 
 Plants slowdowns into one kernel each of decode, normalize, products, residual and a training step: in a checkout of
-the current commit it spins on for a share of its own time. A set of fresh processes has two of the unchanged commit, as
-in the command, and one of each checkout, planted or unchanged; `papershell.benchmarks.decide` reads the sets in the
-order in which they ran, as many as a verdict needs, and each verdict is a trial. With ``--busy`` another job computes
-on all cores in a second series. All sets are kept in a file, from which a later start goes on; the table and the
-detection curve are made from it.
+the current commit it spins on for a share of its own time, which is set before each turn. A set of fresh processes has
+two of the unchanged commit, as in the command, and others that take turns with each of the shares, zero among them.
+`papershell.benchmarks.decide` reads the sets in the order in which they ran, as many as a verdict needs, and each
+verdict is a trial. With ``--busy`` another job computes on all cores in a second series. All sets are kept in a file,
+from which a later start goes on; the table and the detection curve are made from it.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import struct
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from papershell.benchmarks.against import BUDGET_S, CONTROL, LEAST, OLD, take_turns
+from papershell.benchmarks.against import BUDGET_S, CONTROL, LEAST, OLD, TakesTurns, take_turns
 from papershell.benchmarks.decide import Times, is_settled, read, times_of
 from papershell.benchmarks.runner import FOLDER
-from papershell.benchmarks.servers import ServerError, serving
+from papershell.benchmarks.servers import Server, ServerError, serving
 from papershell.benchmarks.trees import checkout, commit_of, repository_of, sigterm_exits
 from papershell.kernels.backends import cpu_count
 from papershell.kernels.files import replacing
 
+PROCESSES = 2  # of a set, beside the two unchanged ones
+SHARE = struct.Struct("d")
 SLOWER = """
 
 def _slower(function):
     import functools
+    import mmap
+    import struct
     import time
+
+    with open({share!r}, "rb") as file:
+        share = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
     @functools.wraps(function)
     def planted(*arguments, **options):
         begun = time.perf_counter()
         result = function(*arguments, **options)
-        end = time.perf_counter() + {share} * (time.perf_counter() - begun)
+        end = time.perf_counter() + struct.unpack("d", share)[0] * (time.perf_counter() - begun)
         while time.perf_counter() < end:
             pass
         return result
@@ -93,8 +101,8 @@ class Set:
 
     Attributes
     ----------
-    times : of each checkout that ran, by `Checkout.name`.
-    spent_s : seconds of all turns of three of its processes.
+    times : with each slowdown that had turns, by `Slowdown.name`.
+    spent_s : seconds of the turns that the command would have taken, with one of the slowdowns.
     """
 
     times: dict[str, Times]
@@ -102,26 +110,49 @@ class Set:
 
 
 @dataclass(frozen=True)
-class Checkout:
-    """A checkout of the commit: the percentage planted, and its number among those of the same percentage."""
+class Slowdown:
+    """A percentage planted, and which of a set's processes has it."""
 
     percent: float
-    number: int = 0
+    process: int
 
     @property
     def name(self) -> str:
-        """Return the name of its processes."""
-        return f"{self.percent:g} %" + f", {self.number}" * bool(self.number)
+        """Return the name of its turns."""
+        return f"{self.percent:g} % in {self.process}"
 
 
-UNCHANGED = (Checkout(0), Checkout(0, 1))  # they share the trials without a slowdown
+@dataclass(frozen=True)
+class Slowed:
+    """A process of a checkout whose kernels are slowed down by a share while it has its turn."""
+
+    server: Server
+    tree: Path
+    share: float
+
+    @property
+    def process(self) -> object:
+        """See `Server`."""
+        return self.server.process
+
+    def turn(self, calls: int) -> float:
+        """See `Server.turn`."""
+        set_share(self.tree, self.share)
+        return self.server.turn(calls)
 
 
-def plant(tree: Path, kernels: Sequence[str], share: float) -> None:
-    """Slow kernels in a checkout down, by their names in `KERNELS`, by a share of their time."""
-    for kernel in (KERNELS[name] for name in kernels):
+def plant(tree: Path, kernels: Iterable[Kernel]) -> None:
+    """Let kernels of a checkout spin on for a share of their time, zero at first."""
+    (tree / "share").write_bytes(SHARE.pack(0.0))
+    for kernel in kernels:
         with (tree / "papershell" / kernel.file).open("a") as file:
-            file.write(SLOWER.format(share=share, name=kernel.name))
+            file.write(SLOWER.format(share=str(tree / "share"), name=kernel.name))
+
+
+def set_share(tree: Path, share: float) -> None:
+    """Set the share by which the planted kernels of a checkout are slower; processes have the file mapped."""
+    with (tree / "share").open("r+b") as file:
+        file.write(SHARE.pack(share))
 
 
 @contextmanager
@@ -137,8 +168,10 @@ def another_job() -> Iterator[None]:
             job.wait()
 
 
-def one_set(repository: Path, trees: Mapping[str, Path], kernel: Kernel) -> Set:
-    """Let fresh processes, one of each tree, take turns at a kernel; two of the trees are `OLD` and `CONTROL`.
+def one_set(
+    repository: Path, unchanged: Path, planted: Sequence[Path], slowdowns: Sequence[Slowdown], kernel: Kernel
+) -> Set:
+    """Let fresh processes take turns at a kernel: two of the unchanged tree, one of each planted tree.
 
     Raises
     ------
@@ -147,40 +180,42 @@ def one_set(repository: Path, trees: Mapping[str, Path], kernel: Kernel) -> Set:
     """
     file = Path(*FOLDER.parts[-2:], kernel.key.partition("::")[0])
     with ExitStack() as stack:
-        servers = {
-            name: stack.enter_context(
-                serving(repository, tree, file, name=name, outside=False, select=kernel.select, device="cpu")
+        servers = [
+            stack.enter_context(
+                serving(
+                    repository, tree, file, name=str(tree), outside=False, select=kernel.select, device="cpu"
+                )
             )
-            for name, tree in trees.items()
-        }
-        for server in servers.values():
+            for tree in (unchanged, unchanged, *planted)
+        ]
+        for server in servers:
             server.collected()
-        for server in servers.values():
+        for server in servers:
             server.choose([kernel.key])
-        ready = [server.ready() for server in servers.values()]
+        ready = [server.ready() for server in servers]
         call_s = [seconds for seconds in ready if seconds]
         if len(call_s) < len(ready):
-            endings = [server.finish() for server in servers.values()]
+            endings = [server.finish() for server in servers]
             raise ServerError(f"{kernel.key} {endings[0].outcome}: {endings[0].said}")
-        seconds, spent_s = take_turns(servers, min(call_s), BUDGET_S)
-        for server in servers.values():
+        old, control, *new = servers
+        turns: dict[str, TakesTurns] = {OLD: old, CONTROL: control} | {
+            one.name: Slowed(new[one.process], planted[one.process], one.percent / 100) for one in slowdowns
+        }
+        seconds, spent_s = take_turns(turns, min(call_s), BUDGET_S)
+        for server in servers:
             server.finish()
-    times = {
-        name: times_of(seconds[OLD], seconds[name], seconds[CONTROL])
-        for name in trees
-        if name not in (OLD, CONTROL)
-    }
-    return Set(times, 3 * spent_s / len(trees))
+    times = {one.name: times_of(seconds[OLD], seconds[one.name], seconds[CONTROL]) for one in slowdowns}
+    return Set(times, 3 * spent_s / len(turns))
 
 
-def states(sets: Sequence[Set], checkout: Checkout) -> list[str]:
-    """Return the state of each trial of a checkout: as many sets in their order as the command would have taken."""
+def states(sets: Sequence[Set], slowdown: Slowdown) -> list[str]:
+    """Return the state of each trial of a slowdown: as many sets in their order as the command would have taken."""
     found: list[str] = []
     times: list[Times] = []
     spent_s = 0.0
     for one in sets:
-        if checkout.name in one.times:
-            times.append(one.times[checkout.name])
+        if slowdown.name in one.times:
+            times.append(one.times[slowdown.name])
             spent_s += one.spent_s
             if spent_s >= BUDGET_S or is_settled(times, LEAST):
                 found.append(read(times, LEAST).state)
@@ -217,39 +252,38 @@ class Record:
 
 
 def run(
-    record: Record, kernels: Sequence[str], wanted: Mapping[Checkout, int], conditions: Sequence[str]
+    record: Record, kernels: Sequence[str], wanted: Mapping[Slowdown, int], conditions: Sequence[str]
 ) -> None:
-    """Run sets of all kernels in turn until each checkout has as many trials as ``wanted``."""
+    """Run sets of all kernels in turn until each slowdown has as many trials as ``wanted``."""
     repository = repository_of(FOLDER)
     commit = commit_of(repository, "HEAD")
     with ExitStack() as stack:
-        unchanged = stack.enter_context(checkout(repository, commit))
-        trees = {one: stack.enter_context(checkout(repository, commit)) for one in wanted}
-        for one, tree in trees.items():
-            plant(tree, kernels if one.percent else (), one.percent / 100)
+        unchanged, *planted = (
+            stack.enter_context(checkout(repository, commit)) for _ in range(1 + PROCESSES)
+        )
+        for tree in planted:
+            plant(tree, [KERNELS[name] for name in kernels])
         series = [(condition, kernel) for condition in conditions for kernel in kernels]
         while series:
             for condition, kernel in list(series):
                 sets = record.of(condition, kernel)
-                left = {one.name: trees[one] for one in wanted if len(states(sets, one)) < wanted[one]}
+                left = [one for one in wanted if len(states(sets, one)) < wanted[one]]
                 if not left:
                     series.remove((condition, kernel))
                     continue
                 with another_job() if condition == BUSY else nullcontext():
-                    sets.append(
-                        one_set(repository, {OLD: unchanged, CONTROL: unchanged, **left}, KERNELS[kernel])
-                    )
+                    sets.append(one_set(repository, unchanged, planted, left, KERNELS[kernel]))
                 record.save()
-                counts = [f"{one.name}: {len(states(sets, one))} of {wanted[one]}" for one in wanted]
-                print(f"{condition} {kernel}, set {len(sets)}; trials of {'; '.join(counts)}", flush=True)
+                done = ", ".join(f"{one.name} {len(states(sets, one))}/{wanted[one]}" for one in wanted)
+                print(f"{condition} {kernel}, set {len(sets)}; trials of {done}", flush=True)
 
 
-def counts(record: Record, checkouts: Sequence[Checkout]) -> dict[tuple[str, float, str], Counter[str]]:
+def counts(record: Record, slowdowns: Iterable[Slowdown]) -> dict[tuple[str, float, str], Counter[str]]:
     """Return how often each state came out, by condition, percentage and kernel."""
     found: dict[tuple[str, float, str], Counter[str]] = {}
     for condition, by_kernel in record.sets.items():
         for kernel, sets in by_kernel.items():
-            for one in checkouts:
+            for one in slowdowns:
                 found.setdefault((condition, one.percent, kernel), Counter()).update(states(sets, one))
     return found
 
@@ -302,13 +336,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     chosen = parser.parse_args(arguments)
     record = Record(chosen.out / "trials.json")
-    wanted = {one: -(-chosen.unchanged // len(UNCHANGED)) for one in UNCHANGED}
-    wanted |= dict.fromkeys(map(Checkout, chosen.percent), chosen.trials)
+    trials = {0.0: chosen.unchanged, **dict.fromkeys(chosen.percent, chosen.trials)}
+    wanted = {
+        Slowdown(percent, process): -(-number // PROCESSES)
+        for percent, number in trials.items()
+        for process in range(PROCESSES)
+    }
     try:
         with sigterm_exits():
             run(record, chosen.kernels, wanted, [IDLE, *[BUSY] * chosen.busy])
     finally:
-        found = counts(record, [*wanted])
+        found = counts(record, wanted)
         print(table(found))
         if found:
             draw(found, chosen.out / "trials.png")

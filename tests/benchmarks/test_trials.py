@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from papershell.benchmarks import trials
-from papershell.benchmarks.against import BUDGET_S, CONTROL, OLD
+from papershell.benchmarks.against import BUDGET_S
 from papershell.benchmarks.decide import LOOKS, Times
 from papershell.benchmarks.runner import FOLDER
 from papershell.benchmarks.trees import checkout, commit_of, repository_of
-from papershell.benchmarks.trials import IDLE, KERNELS, Checkout, Record, Set, counts, states, table
+from papershell.benchmarks.trials import IDLE, KERNELS, Record, Set, Slowdown, counts, states, table
 
-PLANTED, UNCHANGED = Checkout(10), Checkout(0)
+PLANTED, UNCHANGED = Slowdown(10, 0), Slowdown(0, 1)
 
 
 def sets(count: int, spent_s: float = 1.0, noise: float = 0.0) -> list[Set]:
@@ -47,7 +47,7 @@ def test_a_trial_ends_with_the_commands_budget() -> None:
     assert states(sets(4, spent_s=BUDGET_S, noise=0.5), PLANTED) == ["undecided"] * 4
 
 
-def test_a_checkout_whose_trials_are_done_sits_out() -> None:
+def test_a_slowdown_whose_trials_are_done_sits_out() -> None:
     quiet = sets(4)
     later = [Set({UNCHANGED.name: one.times[UNCHANGED.name]}, 1.0) for one in sets(4)]
     assert len(states(quiet + later, PLANTED)) == 2 and len(states(quiet + later, UNCHANGED)) == 4
@@ -63,7 +63,7 @@ def test_the_record_is_read_as_it_was_written(tmp_path: Path) -> None:
 def test_counts_come_as_a_table_and_a_figure(tmp_path: Path) -> None:
     record = Record(tmp_path / "trials.json")
     record.of(IDLE, "decode").extend(sets(6))
-    found = counts(record, [UNCHANGED, Checkout(0, 1), PLANTED])
+    found = counts(record, [UNCHANGED, Slowdown(0, 0), PLANTED])
     assert found == {
         (IDLE, 0, "decode"): Counter(same=3),
         (IDLE, 10, "decode"): Counter(slower=3),
@@ -80,9 +80,10 @@ def test_what_is_planted_slows_its_kernel_down(name: str, mnist_folder: Path) ->
     repository = repository_of(FOLDER)
     commit = commit_of(repository, "HEAD")
     with checkout(repository, commit) as unchanged, checkout(repository, commit) as planted:
-        trials.plant(planted, [name], 2.0)
-        found = trials.one_set(
-            repository, {OLD: unchanged, CONTROL: unchanged, "planted": planted}, KERNELS[name]
-        )
-    times = found.times["planted"]
+        trials.plant(planted, [KERNELS[name]])
+        none, slow = Slowdown(0, 0), Slowdown(200, 0)
+        found = trials.one_set(repository, unchanged, [planted], [none, slow], KERNELS[name])
+    times = found.times[slow.name]
     assert times.new - max(times.old, times.control) > math.log(1.5)
+    same = found.times[none.name]
+    assert same.new - max(same.old, same.control) < math.log(1.5)

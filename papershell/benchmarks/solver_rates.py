@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from papershell.kernels import backends
-from papershell.kernels.logreg.cost import RATES, Rate, installed
+from papershell.kernels.logreg.cost import Rate, installed, rate_of
 from papershell.kernels.logreg.problem import Problem, Samples
 
 SHAPES = (
@@ -55,7 +55,7 @@ def main() -> None:
     for name, dtype in (("numpy", "float64"), ("numba", "float32"), ("numba", "uint8"), ("torch", "uint8")):
         if name not in installed(1, 1, "uint8"):
             continue
-        stated, found = RATES[name], measure(name, dtype)
+        stated, found = rate_of(name, *SHAPES[0][:2], dtype), measure(name, dtype)
         pairs = (
             (found.feature_s * 1e9, stated.feature_s * 1e9),
             (1e-9 / found.product_s, 1e-9 / stated.product_s),

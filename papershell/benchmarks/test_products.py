@@ -12,6 +12,7 @@ import pytest
 from papershell.benchmarks.case import Case, Work, against
 from papershell.benchmarks.measure import Measure, device_of, need
 from papershell.kernels import backends
+from papershell.kernels.logreg import on_bytes, vnni
 from papershell.kernels.logreg.engine import FLOAT32, FLOAT64, Engine, Kept
 from papershell.kernels.logreg.losses import loss_and_residual
 from papershell.kernels.logreg.problem import Problem, Samples
@@ -37,12 +38,10 @@ def engine_of(backend: str, samples: Samples) -> Engine:
 
 def product_routes(X: np.ndarray, W: np.ndarray, room: np.ndarray) -> dict[str, Callable[[], Any]]:
     """Products of X (N, P) and W (P, C) by exact integer pieces, into ``room``: the routes that this machine has."""
-    from papershell.kernels.logreg.on_torch import IntegerEngine, integer_products_are_exact
-
-    if not integer_products_are_exact():
+    if not vnni.is_available():
         return {}
     samples = Samples(X, np.zeros(len(X), np.int64), np.ones((1, len(X))), 2, 1.0, False)
-    engine, bias = IntegerEngine(samples), np.zeros(W.shape[1])
+    engine, bias = on_bytes.Engine(samples, vnni), np.zeros(W.shape[1])
 
     def product(count: int) -> np.ndarray:
         engine.multiply(W, count, bias, [room])
@@ -58,7 +57,6 @@ def test_product(measure: Measure, images: np.ndarray, case: str) -> None:
     room = np.empty((len(images), COLUMNS), np.float32)
     calls: dict[str, Callable[[], Any]] = {SGEMM: lambda: np.matmul(X32, W32, out=room)}
     if case in ROUTES:
-        need("torch")
         calls |= product_routes(images, W, room)
     if case not in calls:
         pytest.skip("this processor has no fast exact byte products")
@@ -73,19 +71,16 @@ def test_product(measure: Measure, images: np.ndarray, case: str) -> None:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("case", ["NumPy ssyrk", "integer_gram"])
+@pytest.mark.parametrize("case", ["NumPy ssyrk", "vnni.gram"])
 def test_gram(measure: Measure, images: np.ndarray, case: str) -> None:
     """Operations are those of half of the symmetric result with its diagonal, N P (P + 1)."""
     X32, X = images.astype(np.float32), images.astype(np.float64)
     calls: dict[str, Callable[[], Any]] = {"NumPy ssyrk": lambda: X32.T @ X32}
     ceiling, dtype = "GEMM, float32", "float32"
-    if case == "integer_gram":
-        need("torch")
-        from papershell.kernels.logreg.on_torch import integer_gram, integer_products_are_exact
-
-        if not integer_products_are_exact():
+    if case == "vnni.gram":
+        if not vnni.is_available():
             pytest.skip("this processor has no fast exact byte products")
-        calls[case] = lambda: integer_gram(images)
+        calls[case] = lambda: vnni.gram(images)
         ceiling, dtype = "GEMM, int8", "float64"
     measure(
         Case.among(

@@ -81,11 +81,11 @@ KERNELS = {
         "test_normalize and numba and out and float32 and 60000",
     ),
     "products": Kernel(
-        "kernels/logreg/on_torch.py", "IntegerEngine.multiply",
+        "kernels/logreg/on_bytes.py", "Engine.multiply",
         "test_products.py::test_product[int8, 3 digits a weight]", "test_product and digits and 3",
     ),
     "residual": Kernel(
-        "kernels/logreg/on_numba.py", "Engine.residual", "test_products.py::test_residual[16-numba, fused]",
+        "kernels/logreg/on_cpu.py", "Engine.residual", "test_products.py::test_residual[16-numba, fused]",
         "test_residual and fused and 16",
     ),
     "training step": Kernel(

@@ -54,6 +54,11 @@ def cpu_features() -> frozenset[str]:
     return frozenset(flags.partition(":")[2].split())
 
 
+def has_vnni() -> bool:
+    """Return whether the processor multiplies bytes in vectors of 64 and of 32, as `kernels.logreg.vnni` does."""
+    return cpu_features() >= {"avx512_vnni", "avx512vl"}
+
+
 def has_matrix_units() -> bool:
     """Return whether the processor multiplies bytes in vectors or tiles (VNNI or AMX)."""
     return bool(cpu_features() & {"avx512_vnni", "avx_vnni", "amx_int8"})
@@ -123,7 +128,8 @@ def _numpy() -> str:
 def _numba() -> str:
     import numba
 
-    return f"Numba {numba.__version__}, {cpu_count()} CPU threads"
+    products = "exact int8 products of bytes" if has_vnni() else "float32 products"
+    return f"Numba {numba.__version__}, {cpu_count()} CPU threads: {products}"
 
 
 def _torch() -> str:

@@ -10,7 +10,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
 
 from papershell.kernels import BackendError, PathSolution, Status, available_backends, fit_path
-from papershell.kernels.backends import is_available, torch_has_cuda
+from papershell.kernels.backends import is_available
+from papershell.kernels.logreg import vnni
 from papershell.kernels.logreg.path import Settings
 from tests.kernels.logreg_reference import (
     ITERATION_UNIT,
@@ -172,18 +173,12 @@ def test_a_rate_alone_is_the_rate_in_company(data, pixels, kind, backend):
                 np.testing.assert_allclose(alone.coef[0], company.coef[r], rtol=0, atol=ITERATION_UNIT)
 
 
-@pytest.mark.skipif(not is_available("torch"), reason=available_backends()["torch"])
+@pytest.mark.skipif(not vnni.is_available(), reason="no exact products of bytes: this processor has no VNNI")
 def test_exact_products_give_the_same_rate_in_company_to_the_last_digits(pixels):
-    from papershell.kernels.logreg.on_torch import integer_products_are_exact
-
-    if torch_has_cuda():
-        pytest.skip("PyTorch multiplies on the GPU here")
-    if not integer_products_are_exact():
-        pytest.skip("no exact integer products: this processor has neither VNNI nor AMX")
     X, y = pixels
-    company = fit_path(X, y, NEIGHBOURS, scale=1 / 255, backend="torch")
+    company = fit_path(X, y, NEIGHBOURS, scale=1 / 255, backend="numba")
     for r, rate in enumerate(NEIGHBOURS):
-        alone = fit_path(X, y, rate, scale=1 / 255, backend="torch")
+        alone = fit_path(X, y, rate, scale=1 / 255, backend="numba")
         assert alone.n_iter[0] == company.n_iter[r]
         np.testing.assert_allclose(alone.coef[0], company.coef[r], rtol=0, atol=ITERATION_UNIT)
 

@@ -36,10 +36,10 @@ def test_loading_counts_until_a_library_is_loaded(monkeypatch):
     kernels = "papershell.kernels.logreg.on_numba"
     for name in ("torch", kernels):
         monkeypatch.setitem(sys.modules, name, sys.modules.get(name, sys))
-    loaded = cost.seconds(*MNIST, 1, np.uint8)
+    loaded = cost.seconds(*MNIST, 1, np.int8)
     monkeypatch.delitem(sys.modules, "torch")
     monkeypatch.delitem(sys.modules, kernels)
-    fresh = cost.seconds(*MNIST, 1, np.uint8)
+    fresh = cost.seconds(*MNIST, 1, np.int8)
     expected = {"numpy": 0.0, "numba": cost.LOADING_S["numba"], "torch": sum(cost.LOADING_S.values())}
     for name, seconds in expected.items():
         assert fresh[name] - loaded[name] == pytest.approx(seconds, abs=1e-9)
@@ -52,6 +52,16 @@ def test_exact_products_are_offered_to_bytes_only(monkeypatch, dtype):
     offered = cost.installed(1000, 20, dtype)
     assert ("torch" in offered) == (dtype == "uint8" and is_available("torch"))
     assert "torch" not in cost.installed(20, 1000, dtype)  # the coordinates of the rows are floats
+
+
+@pytest.mark.parametrize(("vnni", "expected"), [(True, "numba"), (False, "torch")])
+def test_unsigned_bytes_need_no_pytorch_if_the_processor_has_vnni(monkeypatch, vnni, expected):
+    monkeypatch.setattr(backends, "has_matrix_units", lambda: True)
+    monkeypatch.setattr(backends, "has_vnni", lambda: vnni)
+    monkeypatch.setattr(cost, "installed", lambda *_: ["numpy", "numba", "torch"])
+    monkeypatch.setattr(cost, "LOADING_S", dict.fromkeys(cost.LOADING_S, 0.0))
+    each = cost.seconds(*MNIST, 1, np.uint8)
+    assert min(each, key=each.get) == expected
 
 
 def test_more_work_takes_longer():

@@ -14,7 +14,7 @@ import pytest
 
 from papershell.kernels import arrays, fit_path
 from papershell.kernels.backends import is_available
-from papershell.kernels.logreg import on_numba
+from papershell.kernels.logreg import on_cpu
 from tests.kernels.logreg_reference import ON_HOST, blobs, check
 
 X, Y = blobs()
@@ -59,7 +59,7 @@ def test_every_finite_half_is_widened_exactly():
     np.testing.assert_array_equal(arrays.floats(halves).view(np.uint32), expected.view(np.uint32))
     for dtype in (np.float32, np.float64):
         out = np.empty(halves.shape, dtype)
-        on_numba.widen(halves.view(np.uint16), out)
+        on_cpu.widen(halves.view(np.uint16), out)
         np.testing.assert_array_equal(out, expected)
         np.testing.assert_array_equal(np.signbit(out), np.signbit(expected))
     assert arrays.largest_magnitude(halves) == 65504.0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
@@ -10,6 +12,7 @@ from hypothesis.extra import numpy as arrays
 
 from papershell.kernels import BackendError, available_backends
 from papershell.kernels.backends import is_available
+from papershell.kernels.logreg import on_bytes, on_cpu, on_numba, vnni
 from papershell.kernels.logreg.engine import add_up
 from papershell.kernels.logreg.preconditioner import draw
 from papershell.kernels.logreg.problem import Problem, Samples
@@ -29,16 +32,23 @@ MATRICES = arrays.arrays(
 )
 
 
-@pytest.fixture
-def torch_engine():
-    """The engine of exact integer products, where this processor has them."""
-    if not is_available("torch"):
-        pytest.skip(available_backends()["torch"])
-    from papershell.kernels.logreg import on_torch
+def byte_products() -> list[ModuleType]:
+    """The modules of exact products of bytes that this processor and what is installed have."""
+    found: list[ModuleType] = [vnni] if vnni.is_available() else []
+    if is_available("torch"):
+        from papershell.kernels.logreg import onednn
 
-    if not on_torch.integer_products_are_exact():
-        pytest.skip("no exact integer products: this processor has neither VNNI nor AMX")
-    return on_torch
+        found += [onednn] if onednn.is_available() else []
+    return found
+
+
+@pytest.fixture(params=["vnni", "onednn"])
+def exact(request) -> ModuleType:
+    """A module of exact products of bytes."""
+    for module in byte_products():
+        if module.__name__.endswith(request.param):
+            return module
+    pytest.skip(f"{request.param}: no exact integer products here")
 
 
 @given(W=MATRICES, pieces=st.integers(1, 6))
@@ -179,24 +189,22 @@ def test_slopes_and_moments_are_derivatives_of_the_loss(K):
 
 def engines(data: Samples):
     """Yield the engines of this host, but for the reference."""
-    from papershell.kernels.logreg import on_numba
-
-    yield on_numba.Engine(data)
+    yield on_cpu.Engine(data)
     if is_available("torch"):
-        from papershell.kernels.logreg import on_torch, on_torch_cuda
+        from papershell.kernels.logreg import on_torch_cuda
 
         yield on_torch_cuda.FloatsEngine(data, device="cpu")
         yield on_torch_cuda.BytesEngine(data, device="cpu")
-        if on_torch.integer_products_are_exact():
-            yield on_torch.IntegerEngine(data)
+    for products in byte_products():
+        yield on_bytes.Engine(data, products)
 
 
-def test_digits_are_float64_and_float32_grade(torch_engine):
+def test_digits_are_float64_and_float32_grade(exact):
     """Six digits see what float64 sees, three what float32 does, on a problem of ordinary size."""
     rng = np.random.default_rng(0)
     data = samples(rng.integers(0, 256, (500, 123), dtype=np.uint8))
     theta = 0.3 * rng.normal(size=(2, 3, 124))
-    engine = torch_engine.IntegerEngine(data)
+    engine = on_bytes.Engine(data, exact)
     errors = {
         precision.product: of_gradient.max() / data.weight.sum(axis=1).min()
         for precision, _, _, of_gradient in passes(engine, ReferenceEngine(data), theta)
@@ -223,17 +231,52 @@ def test_blocks_of_rows_add_up_to_the_whole():
     [(n, P) for n in (1, 7, 100) for P in (1, 2, 16, 33, 128, 300)]
     + [(LARGEST_INTEGER_SUM, 3), (LARGEST_INTEGER_SUM + 1, 1), (2 * LARGEST_INTEGER_SUM + 5, 3)],
 )
-def test_the_integer_gram_matrix_is_exact(torch_engine, n, P):
+def test_the_gram_matrix_is_exact(exact, n, P):
     rng = np.random.default_rng(n + P)
     for X in (rng.integers(0, 256, (n, P), dtype=np.uint8), np.full((n, P), 255, np.uint8)):
         wide = X.astype(np.int64)
-        np.testing.assert_array_equal(torch_engine.integer_gram(X), wide.T @ wide)
+        np.testing.assert_array_equal(exact.gram(X), wide.T @ wide)
+
+
+@given(
+    n=st.integers(1, 70) | st.sampled_from([255, 256, 257, 600]),
+    P=st.integers(1, 70) | st.sampled_from([784]),
+    C=st.integers(1, 70) | st.sampled_from([320]),
+    kind=st.sampled_from(list(BYTES)),
+    extreme=st.booleans(),
+    seed=st.integers(0, 9),
+)
+@example(n=8, P=5, C=24, kind="all 255", extreme=True, seed=0)
+@example(n=1, P=1, C=1, kind="random", extreme=False, seed=0)
+def test_products_of_bytes_are_exact(n, P, C, kind, extreme, seed):
+    """Also in the last rows of an array, whose features do not fill a word."""
+    rng = np.random.default_rng(seed)
+    X = BYTES[kind](rng, n, P).astype(np.uint8)
+    W, D = (rng.integers(-128, -127 if extreme else 128, (size, C), np.int8) for size in (P, n))
+    for products in byte_products():
+        out = np.empty((n, products.columns(C)), np.int32)
+        products.product(X, products.pack(W), out)
+        np.testing.assert_array_equal(out[:, :C], X.astype(np.int64) @ W)
+        sums = products.Sums(P, C, n)
+        sums.digits[:, :C] = D
+        for _ in range(2):
+            sums.add(X)
+        np.testing.assert_array_equal(sums.total(), 2 * (X.T.astype(np.int64) @ D))
 
 
 @pytest.mark.skipif(not is_available("torch"), reason=available_backends()["torch"])
 def test_a_processor_without_integer_products_refuses_them(monkeypatch):
-    from papershell.kernels.logreg import on_torch
+    from papershell.kernels.logreg import onednn
 
-    monkeypatch.setattr(on_torch, "integer_products_are_exact", lambda: False)
+    monkeypatch.setattr(onednn, "is_available", lambda: False)
     with pytest.raises(BackendError, match="no fast exact byte products"):
-        on_torch.integer_gram(np.zeros((2, 2), np.uint8))
+        onednn.gram(np.zeros((2, 2), np.uint8))
+
+
+def test_a_processor_without_vnni_multiplies_floats(monkeypatch):
+    data = samples(np.zeros((9, 4), np.uint8))
+    monkeypatch.setattr(vnni, "is_available", lambda: False)
+    assert isinstance(on_numba.Engine(data).precisions[0].product, str)
+    monkeypatch.setattr(vnni, "is_available", lambda: True)
+    assert isinstance(on_numba.Engine(data).precisions[0].product, int)
+    assert isinstance(on_numba.Engine(samples(np.zeros((9, 4)))).precisions[0].product, str)

@@ -1,7 +1,7 @@
 """Which back end and which route a problem takes: a model of the time of a fit, with rates that a command measures.
 
 ``python -m papershell.benchmarks.solver_rates`` measures the rates and prints them beside those stated below, which are
-of a Zen 5 core with AVX-512 and VNNI. They need only be right among each other.
+of a Zen 4 core with AVX-512 and VNNI. They need only be right among each other.
 """
 
 from __future__ import annotations
@@ -38,9 +38,11 @@ class Rate:
     logit_s: float
 
 
+WORDS = "numba, bytes"
 RATES = {
     "numpy": Rate(2.2e-9, 1 / 28e9, 160e-9),
     "numba": Rate(1.6e-9, 1 / 43e9, 11e-9),  # 1.2e-9 in float32; the last passes are float64
+    WORDS: Rate(0.15e-9, 1 / 80e9, 14e-9),  # likewise in two and three slices
     "torch": Rate(0.35e-9, 1 / 75e9, 13e-9),  # bytes; 1 / 58e9 in three slices, most passes take two
 }
 LOADING_S = {"numba": 0.4, "torch": 1.4}  # of the library and its kernels, the first time in a process
@@ -64,11 +66,17 @@ def seconds(N: int, P: int, K: int, problems: int, dtype: Any) -> dict[str, floa
     passes, columns = NEWTON_PASSES if by_newton(N, width) else PASSES, 1 if K == 2 else K
     found = {}
     for name in installed(N, P, dtype):
-        rate, cores = RATES[name], 1 if name == "numpy" else backends.cpu_count()
+        rate, cores = rate_of(name, N, P, dtype), 1 if name == "numpy" else backends.cpu_count()
         count = TALL_PASSES if name == "numba" and is_tall(N, width + 1, columns) else passes
         work = count * pass_s(rate, N, width, columns * problems) + preparing_s(N, P, columns, problems)
         found[name] = work / cores + count * problems * SMALL_PASS_S + loading_s(name)
     return found
+
+
+def rate_of(name: str, N: int, P: int, dtype: Any) -> Rate:
+    """Return the rates of a back end on such an X."""
+    in_words = np.dtype(dtype) == np.uint8 and not by_rows(N, P) and backends.has_vnni()
+    return RATES[WORDS] if name == "numba" and in_words else RATES[name]
 
 
 def pass_s(rate: Rate, N: int, P: int, columns: int) -> float:

@@ -49,10 +49,10 @@ def inverse(H: np.ndarray, jitter: float, dtype: Any) -> np.ndarray:
         jitter *= 1e3
     if failed:  # not a number: the logits overflow
         return np.eye(len(H), dtype=dtype)
-    upper = lapack.dpotri(factor, lower=True, overwrite_c=True)[0].T
-    upper *= root
-    upper *= root[:, None]
-    full = upper.astype(dtype)
+    (potri,) = lapack.get_lapack_funcs(("potri",), dtype=dtype)
+    full = potri(factor.astype(dtype, copy=False), lower=True, overwrite_c=True)[0].T
+    full *= root.astype(dtype)
+    full *= root.astype(dtype)[:, None]
     np.copyto(full, full.T, where=np.tri(len(H), k=-1, dtype=bool))
     return full
 
@@ -96,44 +96,47 @@ class Preconditioner:
         }
         self.vectors, self.mean = array(self.basis.vectors.astype(self.dtype)), array(self.basis.mean)
 
-    def __call__(self, gradients: list[Array]) -> list[Array]:
-        """Return the inverse times mean gradients (K, P + 1) float64, times the fold's weight: steps of the weights."""
-        return [self.one(gradient) for gradient in gradients]
-
-    def one(self, gradient: Array) -> Array:
-        """Return the inverse Hessian times one gradient."""
+    def __call__(self, gradients: list[Array]) -> Array:
+        """Return the inverse Hessian times each of the mean gradients (K, P + 1) float64: (B, K, P + 1)."""
         xp, P = self.engine.xp, self.basis.vectors.shape[0]
         single, double = self.engine.dtype(np.dtype(self.dtype).name), self.engine.dtype("float64")
-        size = xp.max(xp.abs(gradient)) + 1e-300
+        gradient = xp.stack(gradients)
+        size = xp.max(xp.abs(gradient), axis=(1, 2), keepdims=True) + 1e-300
         gradient = gradient / size
-        edge, features = gradient[:, P:], gradient[:, :P]
-        features = features - edge * self.mean if edge.shape[1] else features
+        edge, features = gradient[:, :, P:], gradient[:, :, :P]
+        features = features - edge * self.mean if edge.shape[2] else features
         features = xp.astype(features, single)
-        v, e = features @ self.vectors, xp.astype(edge, single)
+        v, e = self.times(features, self.vectors), xp.astype(edge, single)
         z, e = self.solve(v, e)
-        W = z @ self.vectors.T
+        W = self.times(z, self.vectors.T)
         if self.basis.vectors.shape[1] < P:
-            outside = features - v @ self.vectors.T
+            outside = features - self.times(v, self.vectors.T)
             W = W + self.on_device["rest"][:, None] * outside
         W = xp.astype(W, double)
-        if edge.shape[1]:
-            W = xp.concat([W, xp.astype(e, double) - (W @ self.mean)[:, None]], axis=1)
-        if W.shape[0] > 1:
-            W = W - xp.mean(W, axis=0)  # a common shift of all classes changes nothing but the penalty
+        if edge.shape[2]:
+            W = xp.concat([W, xp.astype(e, double) - (W @ self.mean)[:, :, None]], axis=2)
+        if W.shape[1] > 1:
+            W = W - xp.mean(
+                W, axis=1, keepdims=True
+            )  # a common shift of all classes changes nothing but the penalty
         return W * size
 
+    def times(self, A: Array, B: Array) -> Array:
+        """Return A (B, K, P) @ B (P, V) as one product, which reads B once."""
+        return (A.reshape(-1, A.shape[2]) @ B).reshape(*A.shape[:2], -1)
+
     def solve(self, v: Array, e: Array) -> tuple[Array, Array]:
-        """Return the step's coordinates (K, V) and intercepts (K, 1) from the gradient's."""
+        """Return the steps' coordinates (B, K, V) and intercepts (B, K, 1) from the gradients'."""
         xp, d = self.engine.xp, self.on_device
         if self.classes is not None:
             E = d["classes"]
             return E @ ((E.T @ v) * d["diagonal"]), E @ ((E.T @ e) * d["edge"][:, None])
-        dense, K = d["dense"], v.shape[0]
-        Q = dense.shape[-1] // (K if dense.ndim == 2 else 1) - e.shape[1]
-        both = xp.concat([v[:, :Q], e], axis=1)
-        both = (
-            (dense @ both.reshape(-1)).reshape(K, -1)
-            if dense.ndim == 2
-            else (dense @ both[:, :, None])[:, :, 0]
-        )
-        return xp.concat([both[:, :Q], d["diagonal"][:, Q:] * v[:, Q:]], axis=1), both[:, Q:]
+        dense, K = d["dense"], v.shape[1]
+        Q = dense.shape[-1] // (K if dense.ndim == 2 else 1) - e.shape[2]
+        both = xp.concat([v[:, :, :Q], e], axis=2)
+        if dense.ndim == 2:
+            each = [dense @ one.reshape(-1) for one in both]  # BLAS takes longer for two at once
+            both = xp.stack(each).reshape(both.shape)
+        else:
+            both = (dense @ both[:, :, :, None])[:, :, :, 0]
+        return xp.concat([both[:, :, :Q], d["diagonal"][:, Q:] * v[:, :, Q:]], axis=2), both[:, :, Q:]

@@ -15,7 +15,7 @@ import numpy as np
 from papershell.kernels.logreg.certificate import distance, distance_by_curvature
 from papershell.kernels.logreg.coarse import FEWEST_TIMES, MOST_STEPS, scaled
 from papershell.kernels.logreg.iteration import Result, Status
-from papershell.kernels.logreg.on_numba import Engine, U, residuals
+from papershell.kernels.logreg.on_cpu import Engine, U, residuals
 from papershell.kernels.logreg.preconditioner import stratified_rows
 from papershell.kernels.logreg.problem import Identity, Problem, Samples
 from papershell.kernels.logreg.vector_math import exp, jit

@@ -1,4 +1,4 @@
-"""The fused passes of `on_numba` for many classes: a row is as long as many vectors, which run along it."""
+"""The fused passes of `on_cpu` for many classes: a row is as long as many vectors, which run along it."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ class Settings:
     pass_overhead : multiplications that take as long as what a pass does beside its products.
     """
 
-    leading: int = 128
+    leading: int = 96
     largest_dense: int = 1400
     candidate_rows: int = 20_000
     gram_rows: int = 8192

@@ -47,7 +47,7 @@ class Settings:
     history: int = 12
     cheap: float = 0.25
     refresh: int = 6
-    growth: float = 2.0
+    growth: float = 2.5
     almost: float = 30.0
     stall: int = 3
     together: int = 13  # one after the second refresh, which then serves all

@@ -22,6 +22,7 @@ import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.core.errors import NumbaError
+from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
 from papershell.kernels import threads
@@ -30,7 +31,7 @@ from papershell.kernels.logreg.products import LARGEST_INTEGER_SUM
 from papershell.kernels.logreg.vector_math import jit
 
 WORD = 4  # bytes
-LANES = 16  # words in a register
+LANES, NARROWEST = 16, 8  # words in a register, and in half of one
 TILE_ROWS, TILE_LANES = 8, 2 * LANES  # of a product
 TILE_FEATURES, TILE_COLUMNS = 2 * LANES, 8  # of sums over rows
 BLOCK_ROWS = 256  # in words at a time: they stay in a core's cache
@@ -43,7 +44,8 @@ I8, I32 = ir.IntType(8), ir.IntType(32)
 @cache
 def is_available() -> bool:
     """Return whether this processor and Numba have the instruction, and a probe finds its products exact."""
-    if not has_vnni():
+    features = cpu_target.target_context.codegen().magic_tuple()[2].split(",")  # those that Numba may use
+    if not (has_vnni() and {"+avx512vnni", "+avx512vl"} <= set(features)):
         return False
     rng = np.random.default_rng(0)
     X = rng.integers(0, 256, (TILE_ROWS + 3, 37), dtype=np.uint8)
@@ -63,7 +65,7 @@ def is_available() -> bool:
 
 def columns(C: int) -> int:
     """Return how many columns a product of C columns has room for."""
-    return -(-C // 8) * 8
+    return -(-C // NARROWEST) * NARROWEST
 
 
 def pack(digits: np.ndarray) -> np.ndarray:
@@ -316,40 +318,43 @@ _eight_columns, _four_columns = _sums_tile(TILE_COLUMNS), _sums_tile(WORD)
 def put_in_words(A, words):
     """Set ``words`` (ceil(n / 4), >= C, 4) to four rows each of A (n, C) uint8, zeros after the last."""
     n, C = A.shape
-    for word in range(n // 4):
-        for column in range(0, C // 16 * 16, 16):
-            _sixteen_words(A, 4 * word, column, words, word)
-        for column in range(C // 16 * 16, C):
-            for j in range(4):
-                words[word, column, j] = A[4 * word + j, column]
-    if n % 4:
+    whole, rest = n // WORD, n % WORD
+    for word in range(whole):
+        for column in range(0, C // LANES * LANES, LANES):
+            _sixteen_words(A, WORD * word, column, words, word)
+        for column in range(C // LANES * LANES, C):
+            for j in range(WORD):
+                words[word, column, j] = A[WORD * word + j, column]
+    if rest:
         for column in range(C):
-            for j in range(4):
-                words[n // 4, column, j] = A[n // 4 * 4 + j, column] if j < n % 4 else 0
+            for j in range(WORD):
+                words[whole, column, j] = A[WORD * whole + j, column] if j < rest else 0
 
 
 @jit
 def product(X, words, out):
     """Set ``out`` (n, C) int32 to X (n, P) uint8 times weights in ``words`` (`pack`); C is a multiple of 8."""
     n, P = X.shape
-    inside = n - (P % 4 > 0)  # the last word of a row reaches into the next one, where its weights are zero
-    whole = inside // 8 * 8
-    for first in range(0, whole, 64):
-        _rows(X, first, min(first + 64, whole), words, out)
+    partial = P % WORD > 0  # then a row's last word reaches into the next row, where its weights are zero
+    whole = (n - partial) // TILE_ROWS * TILE_ROWS
+    for first in range(0, whole, ROWS_AT_ONCE):
+        _rows(X, first, min(first + ROWS_AT_ONCE, whole), words, out)
     if whole < n:
-        rest, found = np.zeros((8, 4 * words.shape[1]), np.uint8), np.empty((8, out.shape[1]), np.int32)
+        rest = np.zeros((TILE_ROWS, WORD * words.shape[1]), np.uint8)
+        found = np.empty((TILE_ROWS, out.shape[1]), np.int32)
         rest[: n - whole, :P] = X[whole:]
-        _rows(rest, 0, 8, words, found)
+        _rows(rest, 0, TILE_ROWS, words, found)
         out[whole:] = found[: n - whole]
 
 
 @jit
 def _rows(X, first, stop, words, out):
+    """Multiply some rows, whole tiles of them."""
     tiles, count = words.shape[:2]
     for tile in range(tiles):
-        left = out.shape[1] - 32 * tile
-        for row in range(first, stop, 8):
-            if left >= 32:
+        left = out.shape[1] - TILE_LANES * tile
+        for row in range(first, stop, TILE_ROWS):
+            if left >= TILE_LANES:
                 _by_32(X, row, words, tile, count, out)
             elif left == 24:
                 _by_24(X, row, words, tile, count, out)
@@ -363,15 +368,16 @@ def _rows(X, first, stop, words, out):
 def add_product(X, D, X_words, D_words, sums, symmetric):
     """Add X'D to ``sums`` (C, P), for X (n, P) uint8 and D (n, C) int8; the others are room, see `Sums`."""
     n, C = D.shape
-    block = 4 * X_words.shape[0]
+    block = WORD * X_words.shape[0]
     for first in range(0, n, block):
         rows = slice(first, min(first + block, n))
         put_in_words(X[rows], X_words)
         put_in_words(D[rows].view(np.uint8), D_words.view(np.uint8))
-        count = (rows.stop - first + 3) // 4
-        for feature in range(0, sums.shape[1], 32):
-            last = min(C, feature + 32) if symmetric else C
-            for column in range(0, last // 8 * 8, 8):
+        count = -(-(rows.stop - first) // WORD)
+        for feature in range(0, sums.shape[1], TILE_FEATURES):
+            last = min(C, feature + TILE_FEATURES) if symmetric else C
+            whole = last // TILE_COLUMNS * TILE_COLUMNS
+            for column in range(0, whole, TILE_COLUMNS):
                 _eight_columns(X_words, feature, D_words, column, count, sums)
-            if last % 8:
-                _four_columns(X_words, feature, D_words, last // 8 * 8, count, sums)
+            if whole < last:
+                _four_columns(X_words, feature, D_words, whole, count, sums)

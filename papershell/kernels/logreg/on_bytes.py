@@ -14,23 +14,42 @@ from papershell.kernels.logreg.products import join_digits, largest_fixed_point,
 
 
 class Sums(Protocol):
-    """Sums X'D over rows, added a block at a time; `digits` is where D of the next block is put."""
+    """Sums X'D (P, C) over rows that are added a block at a time, at most `LARGEST_INTEGER_SUM` of them.
+
+    Attributes
+    ----------
+    digits : (rows of a block, >= C) int8, where D of the next block is put; the other columns are zero.
+    """
 
     digits: np.ndarray
 
-    def add(self, X: np.ndarray) -> None: ...
-    def total(self) -> np.ndarray: ...
+    def add(self, X: np.ndarray) -> None:
+        """Add X' (P, n) times the first n rows of `digits`."""
+
+    def total(self) -> np.ndarray:
+        """Return the sums (P, C)."""
 
 
 class ByteProducts(Protocol):
     """Exact products of bytes: the modules `vnni` and `onednn` of this folder."""
 
-    def columns(self, C: int) -> int: ...
-    def pack(self, digits: np.ndarray) -> Any: ...
-    def product(self, X: np.ndarray, weights: Any, out: np.ndarray) -> None: ...
-    def Sums(self, P: int, C: int, rows: int) -> Sums: ...
-    def gram(self, X: np.ndarray) -> np.ndarray: ...
-    def task(self, function: Callable) -> Callable: ...
+    def columns(self, C: int) -> int:
+        """Return how many columns a product of C columns has room for."""
+
+    def pack(self, digits: np.ndarray) -> Any:
+        """Return weights (P, C) int8 as `product` takes them."""
+
+    def product(self, X: np.ndarray, weights: Any, out: np.ndarray) -> None:
+        """Set ``out`` (n, `columns`) int32 to X (n, P) times weights."""
+
+    def Sums(self, P: int, C: int, rows: int) -> Sums:
+        """Return sums for blocks of at most so many rows."""
+
+    def gram(self, X: np.ndarray) -> np.ndarray:
+        """Return X'X (P, P) of uint8, exact in float64."""
+
+    def task(self, function: Callable) -> Callable:
+        """Return ``function`` as a task of the pool."""
 
 
 class Engine(on_cpu.Engine):

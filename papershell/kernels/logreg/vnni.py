@@ -84,17 +84,7 @@ def task(function: Callable) -> Callable:
 
 
 class Sums:
-    """Sums X'D over rows that are added a block at a time, at most `LARGEST_INTEGER_SUM` of them.
-
-    Parameters
-    ----------
-    P, C : columns of X and of D.
-    rows : of a block, at most.
-
-    Attributes
-    ----------
-    digits : (rows, >= C) int8, where D of the next block is put; the other columns are zero.
-    """
+    """See `on_bytes.Sums`."""
 
     def __init__(self, P: int, C: int, rows: int):
         self.P, self.C = P, C

@@ -79,10 +79,11 @@ def test_what_is_planted_slows_its_kernel_down(name: str, mnist_folder: Path) ->
     """A kernel that spins on for twice its time takes three times as long."""
     repository = repository_of(FOLDER)
     commit = commit_of(repository, "HEAD")
-    with checkout(repository, commit) as unchanged, checkout(repository, commit) as planted:
-        trials.plant(planted, [KERNELS[name]])
+    with checkout(repository, commit) as old, checkout(repository, commit) as new:
+        for tree in (old, new):
+            trials.plant(tree, [KERNELS[name]])
         none, slow = Slowdown(0, 0), Slowdown(200, 0)
-        found = trials.one_set(repository, unchanged, [planted], [none, slow], KERNELS[name])
+        found = trials.one_set(repository, [old, new], [none, slow], KERNELS[name])
     times = found.times[slow.name]
     assert times.new - max(times.old, times.control) > math.log(1.5)
     same = found.times[none.name]

@@ -59,7 +59,7 @@ def test_product(measure: Measure, images: np.ndarray, case: str) -> None:
     if case in ROUTES:
         calls |= product_routes(images, W, room)
     if case not in calls:
-        pytest.skip("this processor has no fast exact byte products")
+        pytest.skip("this processor has no AVX-512 with VNNI")
     pieces = ROUTES.get(case, 1)
     work = Work(images.nbytes + len(images) * COLUMNS * 4, 2 * images.size * COLUMNS * pieces,
                 "GEMM, int8" if case in ROUTES else "GEMM, float32")  # fmt: skip
@@ -79,7 +79,7 @@ def test_gram(measure: Measure, images: np.ndarray, case: str) -> None:
     ceiling, dtype = "GEMM, float32", "float32"
     if case == "vnni.gram":
         if not vnni.is_available():
-            pytest.skip("this processor has no fast exact byte products")
+            pytest.skip("this processor has no AVX-512 with VNNI")
         calls[case] = lambda: vnni.gram(images)
         ceiling, dtype = "GEMM, int8", "float64"
     measure(

@@ -1,9 +1,10 @@
 """Whether a new commit is slower than an old one, from sets of fresh processes that took turns at the same calls.
 
 A set has three processes: old, new, and old once more (the control). What else computes on the machine makes turns
-longer, never shorter, so the time of a process is the lower quartile of its turns. Processes of the same code differ
-too, by about a percent: their memory lies elsewhere. Only more processes average that out; so a set counts as one
-observation, whatever the number of its turns.
+longer, seldom shorter, so the time of a process is the lower quartile of its turns. A machine that slows down for some
+rounds slows all three down: a turn counts relative to the lower quartile of everybody's turns in the rounds around it.
+Processes of the same code differ too, by about a percent: their memory lies elsewhere. Only more processes average that
+out; so a set counts as one observation, whatever the number of its turns.
 
 On logarithms, with d = new - (old + control) / 2 and c = control - old of k sets, and s^2 the variance of a process:
 
@@ -33,6 +34,8 @@ from scipy.special import stdtrit
 LOOKS = (2, 3, 4, 6, 8, 12, 16)
 ALPHA = 0.05
 FLOOR_SHARE = 1 / 3
+QUARTILE = 0.25
+NEARBY = 2  # rounds before and after a turn that tell how fast the machine was
 
 
 @dataclass(frozen=True)
@@ -70,8 +73,11 @@ UNREAD = Reading("undecided", 0.0, -1.0, math.inf, math.inf, 0, is_coarse=True)
 
 
 def times_of(*seconds: Sequence[float]) -> Times:
-    """Return the times of a set from the seconds of its processes' turns: old, new, control."""
-    return Times(*(math.log(np.quantile(turns, 0.25)) for turns in seconds))
+    """Return the times of a set from the seconds of its processes' turns, round by round: old, new, control."""
+    turns = np.log(seconds)
+    around = [slice(max(0, place - NEARBY), place + NEARBY + 1) for place in range(turns.shape[1])]
+    machine = np.array([np.quantile(turns[:, rounds], QUARTILE) for rounds in around])
+    return Times(*(np.quantile(turns - machine, QUARTILE, axis=1) + machine.mean()))
 
 
 def read(sets: Sequence[Times], least: float) -> Reading:

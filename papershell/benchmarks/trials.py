@@ -102,11 +102,11 @@ class Set:
 
     Attributes
     ----------
-    times : with each slowdown that had turns, by `Slowdown.name`.
+    seconds : by `Slowdown.name` those of a call in each turn of old commit, slowed down process and control.
     spent_s : seconds of the turns that the command would have taken, with one of the slowdowns.
     """
 
-    times: dict[str, Times]
+    seconds: dict[str, list[list[float]]]
     spent_s: float
 
 
@@ -205,11 +205,11 @@ def one_set(repository: Path, trees: Sequence[Path], slowdowns: Sequence[Slowdow
         seconds, spent_s = take_turns(turns, min(call_s), BUDGET_S)
         for server in servers:
             server.finish()
-    times = {}
+    by_slowdown = {}
     for one in slowdowns:
         old, control = (seconds[f"{name} beside {one.percent:g} %"] for name in (OLD, CONTROL))
-        times[one.name] = times_of(old, seconds[one.name], control)
-    return Set(times, 3 * spent_s / len(turns))
+        by_slowdown[one.name] = [old, seconds[one.name], control]
+    return Set(by_slowdown, 3 * spent_s / len(turns))
 
 
 def states(sets: Sequence[Set], slowdown: Slowdown) -> list[str]:
@@ -218,8 +218,8 @@ def states(sets: Sequence[Set], slowdown: Slowdown) -> list[str]:
     times: list[Times] = []
     spent_s = 0.0
     for one in sets:
-        if slowdown.name in one.times:
-            times.append(one.times[slowdown.name])
+        if slowdown.name in one.seconds:
+            times.append(times_of(*one.seconds[slowdown.name]))
             spent_s += one.spent_s
             if spent_s >= BUDGET_S or is_settled(times, LEAST):
                 found.append(read(times, LEAST).state)
@@ -235,10 +235,7 @@ class Record:
         self.sets: dict[str, dict[str, list[Set]]] = {}
         for condition, by_kernel in (json.loads(path.read_text()) if path.exists() else {}).items():
             for kernel, sets in by_kernel.items():
-                self.of(condition, kernel).extend(
-                    Set({name: Times(**times) for name, times in one["times"].items()}, one["spent_s"])
-                    for one in sets
-                )
+                self.of(condition, kernel).extend(Set(**one) for one in sets)
 
     def of(self, condition: str, kernel: str) -> list[Set]:
         """Return the sets of a kernel."""
@@ -252,7 +249,7 @@ class Record:
         }
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(self.path) as file:
-            file.write(json.dumps(text, indent=1).encode())
+            file.write(json.dumps(text).encode())
 
 
 def run(

@@ -11,7 +11,7 @@ import pytest
 
 from papershell.benchmarks import trials
 from papershell.benchmarks.against import BUDGET_S
-from papershell.benchmarks.decide import LOOKS, Times
+from papershell.benchmarks.decide import LOOKS, times_of
 from papershell.benchmarks.runner import FOLDER
 from papershell.benchmarks.trees import checkout, commit_of, repository_of
 from papershell.benchmarks.trials import IDLE, KERNELS, Record, Set, Slowdown, counts, states, table
@@ -22,17 +22,12 @@ PLANTED, UNCHANGED = Slowdown(10, 0), Slowdown(0, 1)
 def sets(count: int, spent_s: float = 1.0, noise: float = 0.0) -> list[Set]:
     """Return sets in which the planted kernel takes a tenth longer."""
     rng = np.random.default_rng(0)
-    slower = {PLANTED.name: math.log1p(0.1), UNCHANGED.name: 0.0}
-    return [
-        Set(
-            {
-                name: Times(*(rng.normal(0, noise, 3) + np.array([0, planted, 0])))
-                for name, planted in slower.items()
-            },
-            spent_s,
-        )
-        for _ in range(count)
-    ]
+    slower = {PLANTED.name: 1.1, UNCHANGED.name: 1.0}
+
+    def turns(planted: float) -> list[list[float]]:
+        return [[factor * math.exp(rng.normal(0, noise))] * 5 for factor in (1.0, planted, 1.0)]
+
+    return [Set({name: turns(planted) for name, planted in slower.items()}, spent_s) for _ in range(count)]
 
 
 def test_a_trial_takes_as_many_sets_as_the_rule_needs() -> None:
@@ -49,7 +44,7 @@ def test_a_trial_ends_with_the_commands_budget() -> None:
 
 def test_a_slowdown_whose_trials_are_done_sits_out() -> None:
     quiet = sets(4)
-    later = [Set({UNCHANGED.name: one.times[UNCHANGED.name]}, 1.0) for one in sets(4)]
+    later = [Set({UNCHANGED.name: one.seconds[UNCHANGED.name]}, 1.0) for one in sets(4)]
     assert len(states(quiet + later, PLANTED)) == 2 and len(states(quiet + later, UNCHANGED)) == 4
 
 
@@ -84,7 +79,7 @@ def test_what_is_planted_slows_its_kernel_down(name: str, mnist_folder: Path) ->
             trials.plant(tree, [KERNELS[name]])
         none, slow = Slowdown(0, 0), Slowdown(200, 0)
         found = trials.one_set(repository, [old, new], [none, slow], KERNELS[name])
-    times = found.times[slow.name]
+    times = times_of(*found.seconds[slow.name])
     assert times.new - max(times.old, times.control) > math.log(1.5)
-    same = found.times[none.name]
+    same = times_of(*found.seconds[none.name])
     assert same.new - max(same.old, same.control) < math.log(1.5)

@@ -82,11 +82,8 @@ class Engine(on_cpu.Engine):
         The sums are exact; what is rounded is ``W``, to so many slices, and the result.
         """
         digits, unit = split_digits(W, slices)
-        weights, width, K = (
-            self.products.pack(digits),
-            self.products.columns(digits.shape[1]),
-            out[0].shape[1],
-        )
+        weights, width = self.products.pack(digits), self.products.columns(digits.shape[1])
+        K = out[0].shape[1]
 
         def share(blocks: list[slice]) -> None:
             room = np.empty((blocks[0].stop - blocks[0].start, width), np.int32)

@@ -122,6 +122,10 @@ class Slowdown:
         """Return the name of its turns."""
         return f"{self.percent:g} % in {self.process}"
 
+    def beside(self, name: str) -> str:
+        """Return the name of the turns of the old commit or the control that are compared with it."""
+        return f"{name} beside {self.percent:g} %"
+
 
 @dataclass(frozen=True)
 class Slowed:
@@ -197,18 +201,18 @@ def one_set(repository: Path, trees: Sequence[Path], slowdowns: Sequence[Slowdow
             endings = [server.finish() for server in servers]
             raise ServerError(f"{kernel.key} {endings[0].outcome}: {endings[0].said}")
         turns: dict[str, TakesTurns] = {}
+        old, control, *new = servers
         for one in slowdowns:
-            for name, server in zip((OLD, CONTROL), servers, strict=False):
-                turns[f"{name} beside {one.percent:g} %"] = Slowed(server, trees[0], 0.0)
-            place = 1 + one.process
-            turns[one.name] = Slowed(servers[1 + place], trees[place], one.percent / 100)
+            turns[one.beside(OLD)] = Slowed(old, trees[0], 0.0)
+            turns[one.beside(CONTROL)] = Slowed(control, trees[0], 0.0)
+            turns[one.name] = Slowed(new[one.process], trees[1 + one.process], one.percent / 100)
         seconds, spent_s = take_turns(turns, min(call_s), BUDGET_S)
         for server in servers:
             server.finish()
-    by_slowdown = {}
-    for one in slowdowns:
-        old, control = (seconds[f"{name} beside {one.percent:g} %"] for name in (OLD, CONTROL))
-        by_slowdown[one.name] = [old, seconds[one.name], control]
+    by_slowdown = {
+        one.name: [seconds[name] for name in (one.beside(OLD), one.name, one.beside(CONTROL))]
+        for one in slowdowns
+    }
     return Set(by_slowdown, 3 * spent_s / len(turns))
 
 

@@ -33,7 +33,7 @@ print([name for name in ("numba", "torch") if name in sys.modules])
 def test_loading_counts_until_a_library_is_loaded(monkeypatch):
     monkeypatch.setattr(backends, "has_matrix_units", lambda: True)
     monkeypatch.setattr(cost, "installed", lambda *_: ["numpy", "numba", "torch"])
-    kernels = "papershell.kernels.logreg.on_numba"
+    kernels = "papershell.kernels.logreg.on_cpu"
     for name in ("torch", kernels):
         monkeypatch.setitem(sys.modules, name, sys.modules.get(name, sys))
     loaded = cost.seconds(*MNIST, 1, np.int8)

@@ -148,7 +148,7 @@ def installed(N: int, P: int, dtype: Any) -> list[str]:
 
 def loading_s(name: str) -> float:
     """Return how long this process takes to load a back end: nothing if it has done so."""
-    kernels = LOADING_S["numba"] * ("papershell.kernels.logreg.on_numba" not in sys.modules)
+    kernels = LOADING_S["numba"] * ("papershell.kernels.logreg.on_cpu" not in sys.modules)
     library = LOADING_S["torch"] * ("torch" not in sys.modules)
     return {"numpy": 0.0, "numba": kernels, "torch": kernels + library}[name]
 

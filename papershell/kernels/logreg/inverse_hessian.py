@@ -51,8 +51,9 @@ def inverse(H: np.ndarray, jitter: float, dtype: Any) -> np.ndarray:
         return np.eye(len(H), dtype=dtype)
     (potri,) = lapack.get_lapack_funcs(("potri",), dtype=dtype)
     full = potri(factor.astype(dtype, copy=False), lower=True, overwrite_c=True)[0].T
-    full *= root.astype(dtype)
-    full *= root.astype(dtype)[:, None]
+    root = root.astype(dtype)
+    full *= root
+    full *= root[:, None]
     np.copyto(full, full.T, where=np.tri(len(H), k=-1, dtype=bool))
     return full
 
@@ -115,10 +116,8 @@ class Preconditioner:
         W = xp.astype(W, double)
         if edge.shape[2]:
             W = xp.concat([W, xp.astype(e, double) - (W @ self.mean)[:, :, None]], axis=2)
-        if W.shape[1] > 1:
-            W = W - xp.mean(
-                W, axis=1, keepdims=True
-            )  # a common shift of all classes changes nothing but the penalty
+        if W.shape[1] > 1:  # a common shift of all classes changes nothing but the penalty
+            W = W - xp.mean(W, axis=1, keepdims=True)
         return W * size
 
     def times(self, A: Array, B: Array) -> Array:

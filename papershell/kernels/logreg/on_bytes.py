@@ -10,7 +10,12 @@ import numpy as np
 from papershell.kernels.logreg import on_cpu
 from papershell.kernels.logreg.engine import Precision, add_up
 from papershell.kernels.logreg.problem import Samples
-from papershell.kernels.logreg.products import join_digits, largest_fixed_point, split_digits
+from papershell.kernels.logreg.products import (
+    LARGEST_INTEGER_SUM,
+    join_digits,
+    largest_fixed_point,
+    split_digits,
+)
 
 
 class Sums(Protocol):
@@ -50,6 +55,11 @@ class ByteProducts(Protocol):
 
     def task(self, function: Callable) -> Callable:
         """Return ``function`` as a task of the pool."""
+
+
+def can_take(samples: Samples, *dtypes: type) -> bool:
+    """Return whether X is of one of these types, and sums over its features fit 32 bits."""
+    return samples.X.dtype in dtypes and samples.X.shape[1] <= LARGEST_INTEGER_SUM
 
 
 class Engine(on_cpu.Engine):

@@ -7,7 +7,6 @@ import numpy as np
 from papershell.kernels.backends import torch_has_cuda
 from papershell.kernels.logreg import engine, on_bytes, on_numba, onednn
 from papershell.kernels.logreg.problem import Samples
-from papershell.kernels.logreg.products import LARGEST_INTEGER_SUM
 
 
 def Engine(samples: Samples) -> engine.Engine:
@@ -16,7 +15,6 @@ def Engine(samples: Samples) -> engine.Engine:
         from papershell.kernels.logreg import on_torch_cuda
 
         return on_torch_cuda.Engine(samples)
-    is_exact = samples.X.dtype in (np.uint8, np.int8) and samples.X.shape[1] <= LARGEST_INTEGER_SUM
-    if is_exact and onednn.is_available():
+    if on_bytes.can_take(samples, np.uint8, np.int8) and onednn.is_available():
         return on_bytes.Engine(samples, onednn)
     return on_numba.Engine(samples)

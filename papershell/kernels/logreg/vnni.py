@@ -282,8 +282,8 @@ def _sixteen_words(typingctx, A, row, column, words, word):
 
     def generate(context, builder, signature, args):
         size = context.get_value_type(types.intp)
-        a, (stride, step) = _address(context, builder, signature.args[0], args[0], [args[1], args[2]])
-        first = _beyond(builder, a, builder.neg(builder.mul(args[2], step)))
+        first, (stride, _) = _address(context, builder, signature.args[0], args[0], [args[1], size(0)])
+        a = _beyond(builder, first, args[2])
         ahead = builder.mul(stride, size(WORD * WORDS_AHEAD))  # these rows, a line for every sixteen columns
         _prefetch(builder, _beyond(builder, first, ahead, builder.mul(args[2], size(WORD))))
         four = [

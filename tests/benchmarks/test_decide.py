@@ -88,7 +88,7 @@ def test_controls_that_differ_widen_what_can_be_seen(control: float) -> None:
 
 
 def test_a_close_case_is_undecided_though_the_machine_is_quiet() -> None:
-    found = read([Times(0.0, 0.022 + 0.025 * sign, 0.0) for sign in (1, -1) * (LOOKS[-1] // 2)], LEAST)
+    found = read([Times(0.0, 0.02 + 0.025 * sign, 0.0) for sign in (1, -1) * (LOOKS[-1] // 2)], LEAST)
     assert found.state == "undecided" and not found.is_coarse
     assert found.low < LEAST / 3 and found.high > LEAST
 
@@ -104,7 +104,34 @@ def test_the_interval_is_that_of_the_linear_model(k: int) -> None:
     error = math.sqrt(squares[0] / (2 * k - 1) * np.linalg.inv(design.T @ design)[-1, -1])
     change, half = decide.interval([Times(*row) for row in seconds])
     assert change == pytest.approx(solution[-1])
-    assert half == pytest.approx(t.ppf(1 - decide.ALPHA / len(LOOKS) / 2, 2 * k - 1) * error)
+    new = k - max([0, *(look for look in LOOKS if look < k)])
+    assert half == pytest.approx(t.ppf(1 - 0.05 * new / LOOKS[-1], 2 * k - 1) * error)
+
+
+@pytest.mark.parametrize("place", range(3))
+@pytest.mark.parametrize("k", [4, 16])
+def test_a_set_with_a_process_that_is_slow_for_its_life_is_left_out(k: int, place: int) -> None:
+    seconds = np.random.default_rng(k).normal(0, 0.01, (k, 3))
+    change, half = decide.interval([Times(*row) for row in seconds])
+    seconds[-1, place] += 0.2
+    others, without = decide.interval([Times(*row) for row in seconds])
+    assert others == pytest.approx(change, abs=0.01) and without < 2 * half
+
+
+def test_sets_of_equal_processes_are_seldom_left_out() -> None:
+    rng = np.random.default_rng(0)
+    left_out = 0
+    for _ in range(1000):
+        seconds = rng.normal(0, 0.01, (8, 3))
+        change, _ = decide.interval([Times(*row) for row in seconds])
+        left_out += change != pytest.approx((seconds[:, 1] - seconds[:, [0, 2]].mean(axis=1)).mean())
+    assert 0 < left_out < 30
+
+
+def test_slow_processes_in_many_sets_are_not_left_out() -> None:
+    """A new commit half of whose processes are slow is no outlier."""
+    found = read([Times(0.0, 0.1 * (place % 2), 0.0) for place in range(LOOKS[-1])], LEAST)
+    assert found.change == pytest.approx(0.05, abs=0.002)
 
 
 def test_between_looks_the_last_one_counts() -> None:

@@ -38,12 +38,12 @@ from numpy.typing import NDArray
 from scipy.special import fdtrc, stdtrit
 
 LOOKS = (2, 3, 4, 6, 8, 12, 16)
-ALPHA = 0.05  # on either side
+ALPHA = 0.025  # on either side
 APART = 0.01  # of the looks at equal processes leave a set out
 MOST_APART = 1 / 4  # of the sets
 FLOOR_SHARE = 1 / 3
 QUARTILE = 0.25
-NEARBY = 2  # rounds before and after a turn that tell how fast the machine was
+NEARBY = 4  # rounds before and after a turn that tell how fast the machine was
 
 
 @dataclass(frozen=True)

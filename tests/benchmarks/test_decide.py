@@ -105,7 +105,7 @@ def test_the_interval_is_that_of_the_linear_model(k: int) -> None:
     change, half = decide.interval([Times(*row) for row in seconds])
     assert change == pytest.approx(solution[-1])
     new = k - max([0, *(look for look in LOOKS if look < k)])
-    assert half == pytest.approx(t.ppf(1 - 0.05 * new / LOOKS[-1], 2 * k - 1) * error)
+    assert half == pytest.approx(t.ppf(1 - 0.025 * new / LOOKS[-1], 2 * k - 1) * error)
 
 
 @pytest.mark.parametrize("place", range(3))
